@@ -1,0 +1,67 @@
+// swift-tools-version: 6.2
+// The house: one target per floor, arrows downward only. Kernels and backends stand outside Sources/ so that
+// each device is one folder. C targets that touch OpenCL and OpenBLAS fill a table of function pointers at run
+// time (dlopen), so the binary starts where neither is installed.
+import PackageDescription
+
+let swift: [SwiftSetting] = [
+    .enableUpcomingFeature("ExistentialAny"),
+    .enableUpcomingFeature("MemberImportVisibility"),
+]
+
+let package = Package(
+    name: "clip-gpu",
+    products: [
+        .library(name: "CLIPGPU", targets: ["CLIPGPU"]),
+        .executable(name: "clip-gpu", targets: ["clip-gpu"]),
+    ],
+    targets: [
+        // The command and the library
+        .executableTarget(name: "clip-gpu", dependencies: ["CLIPGPU"], swiftSettings: swift),
+        .target(
+            name: "CLIPGPU",
+            dependencies: ["CLIPModel", "CLIPInput", "Checkpoints", "CLIPCompute", "CPUBackend", "OpenCLBackend", "CDemoModel"],
+            swiftSettings: swift),
+
+        // The model and what stands before the device
+        .target(name: "CLIPModel", dependencies: ["CLIPCompute", "Checkpoints"], swiftSettings: swift),
+        .target(name: "CLIPInput", dependencies: ["CImageCodecs", "CMergeTable"], swiftSettings: swift),
+        .target(name: "Checkpoints", swiftSettings: swift),
+        .target(
+            name: "CImageCodecs",
+            linkerSettings: [
+                .linkedLibrary(":libjpeg.a"), .linkedLibrary(":libpng16.a"), .linkedLibrary(":libwebpdemux.a"),
+                .linkedLibrary(":libwebp.a"), .linkedLibrary(":libgif.a"), .linkedLibrary(":libz.a"),
+            ]),
+        .target(name: "CMergeTable"),
+        .target(name: "CDemoModel"),
+
+        // The contract, its suite, and the devices
+        .target(name: "CLIPCompute", swiftSettings: swift),
+        .target(name: "BackendTesting", dependencies: ["CLIPCompute"], swiftSettings: swift),
+        .target(name: "CLIPKernels", path: "Kernels", exclude: ["OpenCL"]),
+        .target(name: "CCPU", path: "Backends/CPU/CCPU"),
+        .target(
+            name: "CPUBackend", dependencies: ["CCPU", "CLIPCompute"], path: "Backends/CPU/CPUBackend",
+            swiftSettings: swift),
+        .target(name: "COpenCL", path: "Backends/OpenCL/COpenCL"),
+        .target(
+            name: "OpenCLBackend", dependencies: ["COpenCL", "CLIPKernels", "CLIPCompute"],
+            path: "Backends/OpenCL/OpenCLBackend", swiftSettings: swift),
+
+        // Tests
+        .testTarget(
+            name: "CLIPInputTests", dependencies: ["CLIPInput"], exclude: ["Fixtures"], swiftSettings: swift),
+        .testTarget(name: "CheckpointsTests", dependencies: ["Checkpoints"], swiftSettings: swift),
+        .testTarget(
+            name: "CLIPModelTests", dependencies: ["CLIPModel", "BackendTesting", "CPUBackend", "OpenCLBackend"],
+            exclude: ["Fixtures"], swiftSettings: swift),
+        .testTarget(
+            name: "BackendTests", dependencies: ["BackendTesting", "CPUBackend", "OpenCLBackend"],
+            swiftSettings: swift),
+        .testTarget(
+            name: "CLIPGPUTests", dependencies: ["CLIPGPU"], swiftSettings: swift),
+    ],
+    swiftLanguageModes: [.v6],
+    cLanguageStandard: .gnu2x
+)
