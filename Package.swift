@@ -37,7 +37,7 @@ let package = Package(
         .target(name: "CDemoModel"),
 
         // The contract, its suite, and the devices
-        .target(name: "CLIPCompute", swiftSettings: swift),
+        .target(name: "CLIPCompute", swiftSettings: swift, linkerSettings: [.linkedLibrary("m")]),
         .target(name: "BackendTesting", dependencies: ["CLIPCompute"], swiftSettings: swift),
         .target(name: "CLIPKernels", path: "Kernels", exclude: ["OpenCL"]),
         .target(name: "CCPU", path: "Backends/CPU/CCPU"),
