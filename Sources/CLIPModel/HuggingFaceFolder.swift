@@ -32,7 +32,7 @@ enum HuggingFaceFolder {
         try reading { () throws(CheckpointError) in
             let file = try MappedFile(path: path)
             do throws(CheckpointError) {
-                return try JSON(parsing: file.bytes)
+                return try file.withBytes { (bytes) throws(CheckpointError) in try JSON(parsing: bytes) }
             } catch {
                 throw CheckpointError("\(path) is not sound JSON: \(error.description)")
             }

@@ -6,12 +6,15 @@ extension StoredTensor {
     /// A number is one or the other where all bits of its exponent are set. Adding one to the exponent then carries
     /// into the sign bit, so a whole block is checked with three integer operations an element and no branch.
     package func firstNonFinite() -> Int? {
-        switch type {
-        case .float32: Self.firstNonFinite(bytes, magnitude: UInt32(0x7FFF_FFFF), one: 0x0080_0000)
-        case .float16: Self.firstNonFinite(bytes, magnitude: UInt16(0x7FFF), one: 0x0400)
-        case .bfloat16: Self.firstNonFinite(bytes, magnitude: UInt16(0x7FFF), one: 0x0080)
-        case .float64: Self.firstNonFinite(bytes, magnitude: UInt64(0x7FFF_FFFF_FFFF_FFFF), one: 0x0010_0000_0000_0000)
-        default: nil
+        withBytes { bytes in
+            switch type {
+            case .float32: Self.firstNonFinite(bytes, magnitude: UInt32(0x7FFF_FFFF), one: 0x0080_0000)
+            case .float16: Self.firstNonFinite(bytes, magnitude: UInt16(0x7FFF), one: 0x0400)
+            case .bfloat16: Self.firstNonFinite(bytes, magnitude: UInt16(0x7FFF), one: 0x0080)
+            case .float64:
+                Self.firstNonFinite(bytes, magnitude: UInt64(0x7FFF_FFFF_FFFF_FFFF), one: 0x0010_0000_0000_0000)
+            default: nil
+            }
         }
     }
 

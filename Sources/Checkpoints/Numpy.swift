@@ -13,14 +13,15 @@ package enum Numpy {
 
     package static func read(_ memory: any TensorMemory) throws(CheckpointError) -> StoredTensor {
         do throws(CheckpointError) {
-            return try parse(memory)
+            return try memory.withBytes { (bytes) throws(CheckpointError) in try parse(bytes, memory) }
         } catch {
             throw CheckpointError("\(memory.name) cannot be read as .npy: \(error.description)")
         }
     }
 
-    private static func parse(_ memory: any TensorMemory) throws(CheckpointError) -> StoredTensor {
-        let bytes = memory.bytes
+    private static func parse(
+        _ bytes: UnsafeRawBufferPointer, _ memory: any TensorMemory
+    ) throws(CheckpointError) -> StoredTensor {
         guard bytes.count >= 10, bytes.prefix(6).elementsEqual(magic) else {
             throw CheckpointError("it does not begin with NumPy's signature")
         }

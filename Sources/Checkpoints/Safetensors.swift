@@ -16,7 +16,9 @@ package enum Safetensors {
     /// Reads a header and checks that the tensors fill the rest without gap or overlap, as the reference demands.
     package static func read(_ memory: any TensorMemory) throws(CheckpointError) -> Checkpoint {
         do throws(CheckpointError) {
-            let (tensors, metadata) = try parse(memory)
+            let (tensors, metadata) = try memory.withBytes { (bytes) throws(CheckpointError) in
+                try parse(bytes, memory)
+            }
             return try Checkpoint(name: memory.name, tensors: tensors, metadata: metadata)
         } catch {
             throw error.description.hasPrefix(memory.name)
@@ -25,9 +27,8 @@ package enum Safetensors {
     }
 
     private static func parse(
-        _ memory: any TensorMemory
+        _ bytes: UnsafeRawBufferPointer, _ memory: any TensorMemory
     ) throws(CheckpointError) -> (tensors: [StoredTensor], metadata: [String: String]) {
-        let bytes = memory.bytes
         guard bytes.count >= 8 else {
             throw CheckpointError("it has \(bytes.count) bytes, and the length of the header alone takes 8")
         }

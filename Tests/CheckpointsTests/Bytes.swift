@@ -58,3 +58,13 @@ func message(_ body: () throws -> Void) -> String? {
         return "\(error)"
     }
 }
+
+extension StoredTensor {
+    /// A copy of the bytes.
+    var content: [UInt8] { withBytes { Array($0) } }
+
+    /// The elements of a float32 tensor.
+    var floats: [Float] {
+        withBytes { bytes in (0..<count).map { bytes.loadUnaligned(fromByteOffset: $0 * 4, as: Float.self) } }
+    }
+}

@@ -83,7 +83,7 @@ import Checkpoints
                     for tensor in checkpoint.tensors {
                         #expect(tensor.range.lowerBound >= 8 && tensor.range.upperBound <= bytes.count)
                         #expect(tensor.count * tensor.type.bitCount == tensor.range.count * 8)
-                        _ = tensor.bytes.reduce(0) { $0 &+ Int($1) }
+                        _ = tensor.content
                         _ = tensor.firstNonFinite()
                     }
                 } catch {
