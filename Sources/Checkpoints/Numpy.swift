@@ -47,7 +47,8 @@ package enum Numpy {
         ]
         guard let type = types[header.descr] else {
             throw CheckpointError(
-                "its elements are \(quoted(header.descr)); expected little-endian floats (<f2, <f4, <f8) or bytes (|u1)")
+                "its elements are \(quoted(header.descr)); expected little-endian floats (<f2, <f4, <f8) or bytes (|u1)"
+            )
         }
         guard !header.fortranOrder || header.shape.count < 2 else {
             throw CheckpointError("its array is in Fortran order; save numpy.ascontiguousarray(x) instead")
@@ -57,7 +58,8 @@ package enum Numpy {
         }
         guard size == bytes.count - start else {
             throw CheckpointError(
-                "its shape \(header.shape) of \(header.descr) takes \(size) bytes, but \(bytes.count - start) follow the header")
+                "its shape \(header.shape) of \(header.descr) takes \(size) bytes, but \(bytes.count - start) follow the header"
+            )
         }
         return StoredTensor(name: "", shape: header.shape, type: type, memory: memory, range: start..<bytes.count)
     }

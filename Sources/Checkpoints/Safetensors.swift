@@ -118,9 +118,9 @@ package enum Safetensors {
                 switch key {
                 case "dtype" where typeName == nil: typeName = try reader.string()
                 case "shape" where shape == nil:
-                    shape = try Self.counts(&reader, limit: mostDimensions, "\(quoted(name)): the shape")
+                    shape = try Self.counts(&reader, limit: mostDimensions, "shape", of: name)
                 case "data_offsets" where offsets == nil:
-                    offsets = try Self.counts(&reader, limit: 2, "\(quoted(name)): data_offsets")
+                    offsets = try Self.counts(&reader, limit: 2, "data_offsets", of: name)
                 case "dtype", "shape", "data_offsets":
                     throw CheckpointError("the tensor \(quoted(name)) has \(key) twice")
                 default:
@@ -155,11 +155,13 @@ package enum Safetensors {
         }
 
         private static func counts(
-            _ reader: inout JSONReader, limit: Int, _ what: String
+            _ reader: inout JSONReader, limit: Int, _ key: String, of name: String
         ) throws(CheckpointError) -> [Int] {
             var counts: [Int] = []
             try reader.array { (reader) throws(CheckpointError) in
-                guard counts.count < limit else { throw CheckpointError("\(what) has more than \(limit) numbers") }
+                guard counts.count < limit else {
+                    throw CheckpointError("the tensor \(quoted(name)) has a \(key) of more than \(limit) numbers")
+                }
                 counts.append(try reader.count())
             }
             return counts

@@ -91,7 +91,8 @@ func centredError(_ found: [Float], _ expected: [Float], columns: Int) -> Double
         var size = 0.0
         for column in 0..<columns {
             let index = row * columns + column
-            difference += (Double(found[index]) - Double(expected[index])) * (Double(found[index]) - Double(expected[index]))
+            difference +=
+                (Double(found[index]) - Double(expected[index])) * (Double(found[index]) - Double(expected[index]))
             size += (Double(expected[index]) - means[column]) * (Double(expected[index]) - means[column])
         }
         let error = (difference / size).squareRoot()

@@ -21,7 +21,9 @@ import Testing
         let model = try ModelCheckpoint.open(path: fixture.folder)
         let encoder = try device.encoder(model, .both)
 
-        func check(_ tower: String, width: Int, layers: Int, lastRows: [Int], _ run: (Observer) throws -> [Float]) throws {
+        func check(_ tower: String, width: Int, layers: Int, lastRows: [Int], _ run: (Observer) throws -> [Float])
+            throws
+        {
             var seen: [(name: String, rows: [Float])] = []
             let features = try run(Observer { seen.append(($0, $1)) })
             var expected = [("embeddings", "embeddings")]
@@ -169,8 +171,11 @@ import Testing
             #expect(message { _ = try encoder.encodeImages(pixels) }.contains("pictures of \(size)x\(size) pixels"))
         }
         #expect(
-            message { _ = try device.encoder(model, .text).encodeImages(Pixels(.bytes(.init(start: nil, count: 0)), count: 0, height: 1, width: 1)) }
-                .contains("was not loaded"))
+            message {
+                _ = try device.encoder(model, .text).encodeImages(
+                    Pixels(.bytes(.init(start: nil, count: 0)), count: 0, height: 1, width: 1))
+            }
+            .contains("was not loaded"))
         // The encoder goes on after an error.
         #expect(try encoder.encodeTexts(fixture.ids()).count == 5 * model.configuration.embeddingWidth)
     }

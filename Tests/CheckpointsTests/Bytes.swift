@@ -1,7 +1,6 @@
+import Checkpoints
 // What the tests of file formats share: memory with given bytes, safetensors built by hand, a random source.
 import Testing
-
-import Checkpoints
 
 /// Bytes in memory, as if a file were mapped.
 final class TestMemory: TensorMemory {

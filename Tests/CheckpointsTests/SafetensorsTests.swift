@@ -1,7 +1,6 @@
+import Checkpoints
 import Foundation
 import Testing
-
-import Checkpoints
 
 @Suite("safetensors") struct SafetensorsTests {
     static let two = #"""
@@ -70,7 +69,10 @@ import Checkpoints
         ("{\"a\u{1}\":1}", 0, "control character"),
         (#"{"\ud800":1}"#, 0, "surrogate"),
         (#"{"\udc00\ud800":1}"#, 0, "surrogate"),
-        (#"{"a":{"dtype":"U8","shape":["# + String(repeating: "1,", count: 40) + #"1],"data_offsets":[0,1]}}"#, 1, "more than 32"),
+        (
+            #"{"a":{"dtype":"U8","shape":["# + String(repeating: "1,", count: 40) + #"1],"data_offsets":[0,1]}}"#, 1,
+            "more than 32"
+        ),
         (#"{"a":{"x":"# + String(repeating: "[", count: 100_000), 0, "nested more than 64"),
         (#"{"a":{"x":["# + String(repeating: "0,", count: 2000) + #"0]}}"#, 0, "too many JSON values"),
     ]
@@ -151,7 +153,10 @@ import Checkpoints
             let both = try index(#"{"metadata":{},"weight_map":{"a":"1.safetensors","b":"2.safetensors"}}"#)
             #expect(both["a"]?.shape == [2] && both["b"]?.shape == [2])
             for (text, sentence) in [
-                (#"{"weight_map":{"a":"1.safetensors","c":"2.safetensors"}}"#, "holds the tensor \"c\", but it does not"),
+                (
+                    #"{"weight_map":{"a":"1.safetensors","c":"2.safetensors"}}"#,
+                    "holds the tensor \"c\", but it does not"
+                ),
                 (#"{"weight_map":{"a":"1.safetensors","b":"3.safetensors"}}"#, "\"b\""),
                 (#"{"weight_map":{"a":"../1.safetensors"}}"#, "not the name of a file beside"),
                 (#"{"weight_map":{"a":".."}}"#, "not the name of a file beside"),
