@@ -1,10 +1,11 @@
 // Scaling in Pillow's arithmetic (its ImagingResample and, for modes that cannot be blended, its nearest neighbour),
-// fed row by row: each row that comes is scaled horizontally at once, while it is in the cache, into a narrow strip;
-// the vertical pass over the strip ends the work. Only rows and columns that the cut leaves are ever computed.
+// fed row by row: each row that comes goes through the first pass at once, while it is in the cache; as soon as the
+// rows below a row of the result are complete, that row is finished. Only what the cut leaves is ever computed.
 //
 // What makes it exact: an antialiasing filter whose support grows with the scale, weights normalised in double and
-// rounded to 22 bits, rounding and clipping to 8 bits after each pass, colours premultiplied by alpha around the two
-// passes, and RGB only at the very end.
+// rounded to 22 bits, rounding and clipping to 8 bits after each pass, the order of the passes (Pillow 13 begins with
+// the vertical one where that is the larger reduction, Pillow 12 did not), colours premultiplied by alpha around the
+// two passes, and RGB only at the very end.
 #include "codecs.h"
 
 #include <math.h>
@@ -159,7 +160,7 @@ static int make_nearest(Axis *axis, int32_t from, int32_t to, int32_t start, int
     double step = (double)(float)from / to, position = step * 0.5;
     for (int32_t i = 0; i < start; i++) position += step;
     for (int32_t i = 0; i < count; i++, position += step) {
-        axis->first[i] = position < from ? (int32_t)position : -1;
+        axis->first[i] = position < from ? (int32_t)position : from - 1;
     }
     return 1;
 }
@@ -172,13 +173,18 @@ typedef struct {
     uint8_t *rgb;
     Kernels kernels;
     int32_t columns, rows, x, y;
-    int32_t columnStart, rowStart;  // of the visible part, in the scaled picture
-    int scalesX, scalesY, nearest, premultiplies;
+    int32_t span;  // columns of the picture that are read, from sink.firstColumn on
+    int scalesX, scalesY, verticalFirst, premultiplies;
     size_t pixelBytes;
-    Axis horizontal, vertical;
-    uint8_t *strip;     // [sink.endRow - sink.firstRow, columns] pixels after the horizontal pass
-    uint8_t *scratch;   // one row, padded or premultiplied
-    int32_t nextRow;    // nearest: the next row of the result
+    Axis horizontal, vertical;  // the horizontal axis counts from sink.firstColumn
+    int32_t nextRow;            // the next row of the result
+    uint8_t *source;            // one row of the picture, where it must be premultiplied or padded; else NULL
+    uint8_t *line;              // one row after the first pass or between the two
+    uint8_t *result;            // one row after both passes
+    // Rows that wait for the vertical pass: windowFirst ..< windowEnd of the picture, at most windowCapacity.
+    uint8_t *window;
+    int32_t windowFirst, windowEnd, windowCapacity;
+    size_t windowStride;
 } Resizer;
 
 static inline unsigned multiply255(unsigned a, unsigned b) {
@@ -233,13 +239,8 @@ static uint8_t *output_row(const Resizer *resizer, int32_t row) {
 static void nearest_row(RowSink *sink, int32_t y, const uint8_t *pixels) {
     Resizer *resizer = (Resizer *)sink;
     while (resizer->nextRow < resizer->rows && resizer->vertical.first[resizer->nextRow] <= y) {
-        if (resizer->vertical.first[resizer->nextRow] == y) {
-            for (int32_t i = 0; i < resizer->columns; i++) {
-                int32_t from = resizer->horizontal.first[i];
-                resizer->scratch[i] = from < 0 ? 0 : pixels[from];
-            }
-            to_rgb(resizer, resizer->scratch, resizer->columns, output_row(resizer, resizer->nextRow));
-        }
+        for (int32_t i = 0; i < resizer->columns; i++) resizer->result[i] = pixels[resizer->horizontal.first[i]];
+        to_rgb(resizer, resizer->result, resizer->columns, output_row(resizer, resizer->nextRow));
         resizer->nextRow++;
     }
 }
@@ -260,72 +261,101 @@ static void blend16(
     memcpy(out, &value, sizeof value);
 }
 
-static void filtered_row(RowSink *sink, int32_t y, const uint8_t *pixels) {
-    Resizer *resizer = (Resizer *)sink;
-    if (y < sink->firstRow || y >= sink->endRow) return;
+static void horizontal_pass(const Resizer *resizer, const uint8_t *pixels, uint8_t *out) {
     const Axis *axis = &resizer->horizontal;
-    size_t bytes = resizer->pixelBytes, columns = (size_t)resizer->columns;
-    uint8_t *out = resizer->strip + (size_t)(y - sink->firstRow) * columns * bytes;
-    if (resizer->scratch) {
-        size_t start = (size_t)sink->firstColumn * bytes, end = (size_t)sink->endColumn * bytes;
-        if (resizer->premultiplies) {
-            for (size_t i = start; i < end; i += 4) {
-                unsigned alpha = pixels[i + 3];
-                for (size_t channel = 0; channel < 3; channel++) {
-                    resizer->scratch[i + channel] = (uint8_t)multiply255(pixels[i + channel], alpha);
-                }
-                resizer->scratch[i + 3] = (uint8_t)alpha;
-            }
-        } else {
-            memcpy(resizer->scratch + start, pixels + start, end - start);
-        }
-        pixels = resizer->scratch;
-    }
-    if (!resizer->scalesX) {
-        memcpy(out, pixels + (size_t)resizer->columnStart * bytes, columns * bytes);
-    } else if (resizer->image->mode == CICModeGrey16) {
-        for (size_t i = 0; i < columns; i++) {
-            const double *weights = axis->weights + i * (size_t)axis->taps;
-            blend16(pixels, (size_t)axis->first[i], 1, weights, axis->length[i], out + 2 * i);
+    if (resizer->image->mode == CICModeGrey16) {
+        for (int32_t i = 0; i < axis->count; i++) {
+            const double *weights = axis->weights + (size_t)i * (size_t)axis->taps;
+            blend16(pixels, (size_t)axis->first[i], 1, weights, axis->length[i], out + 2 * (size_t)i);
         }
     } else {
-        (bytes == 4 ? resizer->kernels.horizontal4 : resizer->kernels.horizontal1)(
+        (resizer->pixelBytes == 4 ? resizer->kernels.horizontal4 : resizer->kernels.horizontal1)(
             pixels, axis->first, axis->fixed, axis->taps, axis->count, out);
     }
 }
 
-/// The vertical pass, and RGB.
-static CICStatus finish_filtered(Resizer *resizer) {
+/// The row `resizer->nextRow` of the result, from the rows in the window.
+static void vertical_pass(const Resizer *resizer, uint8_t *out) {
     const Axis *axis = &resizer->vertical;
-    size_t bytes = resizer->pixelBytes, columns = (size_t)resizer->columns, stride = columns * bytes;
-    uint8_t *line = malloc(stride);
-    if (!line) return CICStatusOutOfMemory;
-    for (int32_t row = 0; row < resizer->rows; row++) {
-        const uint8_t *result = line;
-        if (!resizer->scalesY) {
-            result = resizer->strip + (size_t)row * stride;
-        } else {
-            const uint8_t *source = resizer->strip + (size_t)(axis->first[row] - resizer->sink.firstRow) * stride;
-            size_t weights = (size_t)row * (size_t)axis->taps;
-            if (resizer->image->mode == CICModeGrey16) {
-                for (size_t i = 0; i < columns; i++) {
-                    blend16(source, i, columns, axis->weights + weights, axis->length[row], line + 2 * i);
-                }
-            } else {
-                resizer->kernels.vertical(source, stride, axis->fixed + weights, axis->length[row], stride, line);
-            }
+    size_t row = (size_t)resizer->nextRow, weights = row * (size_t)axis->taps, stride = resizer->windowStride;
+    const uint8_t *pixels = resizer->window + (size_t)(axis->first[row] - resizer->windowFirst) * stride;
+    if (resizer->image->mode == CICModeGrey16) {
+        for (size_t i = 0; i < stride / 2; i++) {
+            blend16(pixels, i, stride / 2, axis->weights + weights, axis->length[row], out + 2 * i);
         }
-        to_rgb(resizer, result, resizer->columns, output_row(resizer, row));
+    } else {
+        resizer->kernels.vertical(pixels, stride, axis->fixed + weights, axis->length[row], stride, out);
     }
-    free(line);
-    return CICStatusOK;
+}
+
+/// Takes a row that has its final height: the horizontal pass, if it is still to come, and RGB.
+static void finish_row(Resizer *resizer, const uint8_t *pixels) {
+    if (resizer->scalesX && resizer->verticalFirst) {
+        horizontal_pass(resizer, pixels, resizer->result);
+        pixels = resizer->result;
+    }
+    to_rgb(resizer, pixels, resizer->columns, output_row(resizer, resizer->nextRow));
+    resizer->nextRow++;
+}
+
+static void filtered_row(RowSink *sink, int32_t y, const uint8_t *pixels) {
+    Resizer *resizer = (Resizer *)sink;
+    if (y < sink->firstRow || y >= sink->endRow) return;
+    size_t bytes = (size_t)resizer->span * resizer->pixelBytes;
+    pixels += (size_t)sink->firstColumn * resizer->pixelBytes;
+    if (resizer->premultiplies) {
+        for (size_t i = 0; i < bytes; i += 4) {
+            unsigned alpha = pixels[i + 3];
+            for (size_t channel = 0; channel < 3; channel++) {
+                resizer->source[i + channel] = (uint8_t)multiply255(pixels[i + channel], alpha);
+            }
+            resizer->source[i + 3] = (uint8_t)alpha;
+        }
+        pixels = resizer->source;
+    } else if (resizer->source) {
+        memcpy(resizer->source, pixels, bytes);
+        pixels = resizer->source;
+    }
+
+    int horizontal = resizer->scalesX && !resizer->verticalFirst;
+    if (!resizer->scalesY) {
+        if (horizontal) {
+            horizontal_pass(resizer, pixels, resizer->line);
+            pixels = resizer->line;
+        }
+        finish_row(resizer, pixels);
+        return;
+    }
+
+    const Axis *axis = &resizer->vertical;
+    if (resizer->windowEnd - resizer->windowFirst == resizer->windowCapacity) {
+        int32_t kept = axis->first[resizer->nextRow];
+        memmove(
+            resizer->window, resizer->window + (size_t)(kept - resizer->windowFirst) * resizer->windowStride,
+            (size_t)(resizer->windowEnd - kept) * resizer->windowStride);
+        resizer->windowFirst = kept;
+    }
+    uint8_t *place = resizer->window + (size_t)(y - resizer->windowFirst) * resizer->windowStride;
+    if (horizontal) {
+        horizontal_pass(resizer, pixels, place);
+    } else {
+        memcpy(place, pixels, resizer->windowStride);
+    }
+    resizer->windowEnd = y + 1;
+    while (resizer->nextRow < resizer->rows &&
+           axis->first[resizer->nextRow] + axis->length[resizer->nextRow] <= resizer->windowEnd) {
+        vertical_pass(resizer, resizer->line);
+        finish_row(resizer, resizer->line);
+    }
 }
 
 static void close_resizer(Resizer *resizer) {
     free_axis(&resizer->horizontal);
     free_axis(&resizer->vertical);
-    free(resizer->strip);
-    free(resizer->scratch);
+    free(resizer->source);
+    free(resizer->line);
+    free(resizer->result);
+    free(resizer->window);
 }
 
 static int32_t larger(int32_t a, int32_t b) { return a > b ? a : b; }
@@ -354,76 +384,91 @@ static void fill_outside(Resizer *resizer) {
     }
 }
 
-static int open_resizer(Resizer *resizer, const CICImage *image, const CICResize *resize, uint8_t *rgb) {
-    memset(resizer, 0, sizeof *resizer);
-    resizer->image = image;
-    resizer->resize = resize;
-    resizer->rgb = rgb;
-    resizer->kernels = best_kernels();
-    resizer->pixelBytes = (size_t)cic_bytes_per_pixel(image->mode);
-    resizer->columnStart = larger(resize->left, 0);
-    resizer->rowStart = larger(resize->top, 0);
-    resizer->x = larger(-resize->left, 0);
-    resizer->y = larger(-resize->top, 0);
-    resizer->columns = smaller(resize->scaledWidth - resizer->columnStart, resize->width - resizer->x);
-    resizer->rows = smaller(resize->scaledHeight - resizer->rowStart, resize->height - resizer->y);
-    resizer->scalesX = resize->scaledWidth != image->width;
-    resizer->scalesY = resize->scaledHeight != image->height;
-    resizer->nearest = image->mode == CICModeBilevel || image->mode == CICModePalette;
-    resizer->premultiplies = image->mode == CICModeRGBA && (resizer->scalesX || resizer->scalesY);
-    Axis *horizontal = &resizer->horizontal, *vertical = &resizer->vertical;
-    RowSink *sink = &resizer->sink;
-
-    if (resizer->nearest) {
-        sink->row = nearest_row;
-        sink->endRow = image->height;
-        sink->endColumn = image->width;
-        resizer->scratch = malloc((size_t)resizer->columns);
-        return resizer->scratch &&
-            make_nearest(
-                horizontal, image->width, resize->scaledWidth, resizer->columnStart, resizer->columns) &&
-            make_nearest(vertical, image->height, resize->scaledHeight, resizer->rowStart, resizer->rows);
-    }
-
-    sink->row = filtered_row;
-    sink->firstRow = resizer->rowStart;
-    sink->endRow = resizer->rowStart + resizer->rows;
-    sink->firstColumn = resizer->columnStart;
-    sink->endColumn = resizer->columnStart + resizer->columns;
-    int wide = image->mode == CICModeGrey16, padsRows = 0;
-    if (resizer->scalesX) {
-        int32_t copies = resizer->pixelBytes == 4 ? 4 : 1, multiple = resizer->pixelBytes == 4 ? 4 : 16;
-        if (!make_axis(
-                horizontal, image->width, resize->scaledWidth, resizer->columnStart, resizer->columns, resize->filter) ||
-            (!wide && !make_fixed(horizontal, image->width, copies, multiple))) {
-            return 0;
-        }
-        sink->firstColumn = horizontal->first[0];
-        sink->endColumn = smaller(horizontal->first[resizer->columns - 1] + horizontal->taps, image->width);
-        padsRows = horizontal->taps > image->width;
-    }
-    if (resizer->scalesY) {
-        if (!make_axis(
-                vertical, image->height, resize->scaledHeight, resizer->rowStart, resizer->rows, resize->filter) ||
-            (!wide && !make_fixed(vertical, image->height, 1, 1))) {
-            return 0;
-        }
-        sink->firstRow = vertical->first[0];
-        sink->endRow = vertical->first[resizer->rows - 1] + vertical->length[resizer->rows - 1];
-    }
-    if (resizer->premultiplies || padsRows) {
-        // Taps behind the last pixel have no weight, but are read.
-        resizer->scratch = calloc((size_t)larger(image->width, horizontal->taps), resizer->pixelBytes);
-        if (!resizer->scratch) return 0;
-    }
-    size_t stripRows = (size_t)(sink->endRow - sink->firstRow);
-    resizer->strip = malloc(stripRows * (size_t)resizer->columns * resizer->pixelBytes);
-    return resizer->strip != NULL;
+/// Nearest neighbour, for pictures whose values cannot be blended.
+static int open_nearest(Resizer *resizer, int32_t columnStart, int32_t rowStart) {
+    const CICImage *image = resizer->image;
+    const CICResize *resize = resizer->resize;
+    resizer->sink = (RowSink){nearest_row, 0, image->height, 0, image->width};
+    resizer->result = malloc((size_t)resizer->columns);
+    return resizer->result &&
+        make_nearest(&resizer->horizontal, image->width, resize->scaledWidth, columnStart, resizer->columns) &&
+        make_nearest(&resizer->vertical, image->height, resize->scaledHeight, rowStart, resizer->rows);
 }
 
-static CICStatus finish_resizer(Resizer *resizer) {
-    fill_outside(resizer);
-    return resizer->nearest ? CICStatusOK : finish_filtered(resizer);
+static int open_filtered(Resizer *resizer, int32_t columnStart, int32_t rowStart) {
+    const CICImage *image = resizer->image;
+    const CICResize *resize = resizer->resize;
+    Axis *horizontal = &resizer->horizontal, *vertical = &resizer->vertical;
+    RowSink *sink = &resizer->sink;
+    size_t bytes = resizer->pixelBytes;
+    int isFixed = image->mode != CICModeGrey16;
+    *sink = (RowSink){filtered_row, rowStart, rowStart + resizer->rows, columnStart, columnStart + resizer->columns};
+
+    int64_t lostRows = (int64_t)image->height - resize->scaledHeight;
+    int64_t lostColumns = (int64_t)image->width - resize->scaledWidth;
+    resizer->verticalFirst = lostRows > 0 && lostRows > 2 * lostColumns;
+
+    if (resizer->scalesX) {
+        if (!make_axis(
+                horizontal, image->width, resize->scaledWidth, columnStart, resizer->columns, resize->filter)) {
+            return 0;
+        }
+        int32_t last = resizer->columns - 1;
+        sink->firstColumn = horizontal->first[0];
+        sink->endColumn = horizontal->first[last] + horizontal->length[last];
+        for (int32_t i = 0; i <= last; i++) horizontal->first[i] -= sink->firstColumn;
+        int32_t copies = bytes == 4 ? 4 : 1, multiple = bytes == 4 ? 4 : 16;
+        if (isFixed && !make_fixed(horizontal, sink->endColumn - sink->firstColumn, copies, multiple)) return 0;
+    }
+    resizer->span = sink->endColumn - sink->firstColumn;
+
+    if (resizer->scalesY) {
+        if (!make_axis(vertical, image->height, resize->scaledHeight, rowStart, resizer->rows, resize->filter) ||
+            (isFixed && !make_fixed(vertical, image->height, 1, 1))) {
+            return 0;
+        }
+        int32_t last = resizer->rows - 1;
+        sink->firstRow = vertical->first[0];
+        sink->endRow = vertical->first[last] + vertical->length[last];
+        // Twice the rows of one window, so that they are seldom moved.
+        resizer->windowCapacity = smaller(2 * vertical->taps, sink->endRow - sink->firstRow);
+        resizer->windowStride = bytes *
+            (size_t)(resizer->scalesX && !resizer->verticalFirst ? resizer->columns : resizer->span);
+        resizer->windowFirst = resizer->windowEnd = sink->firstRow;
+        resizer->window = malloc((size_t)resizer->windowCapacity * resizer->windowStride);
+        if (!resizer->window) return 0;
+    }
+
+    // Rows before the horizontal pass are at least as long as its padded window: taps behind the last pixel have no
+    // weight, but are read.
+    size_t length = (size_t)larger(larger(resizer->span, horizontal->taps), resizer->columns);
+    if (resizer->premultiplies || horizontal->taps > resizer->span) {
+        resizer->source = calloc(length, bytes);
+        if (!resizer->source) return 0;
+    }
+    resizer->line = calloc(length, bytes);
+    resizer->result = malloc((size_t)resizer->columns * bytes);
+    return resizer->line && resizer->result;
+}
+
+static int open_resizer(Resizer *resizer, const CICImage *image, const CICResize *resize, uint8_t *rgb) {
+    int32_t columnStart = larger(resize->left, 0), rowStart = larger(resize->top, 0);
+    *resizer = (Resizer){
+        .image = image,
+        .resize = resize,
+        .rgb = rgb,
+        .kernels = best_kernels(),
+        .pixelBytes = (size_t)cic_bytes_per_pixel(image->mode),
+        .x = larger(-resize->left, 0),
+        .y = larger(-resize->top, 0),
+        .scalesX = resize->scaledWidth != image->width,
+        .scalesY = resize->scaledHeight != image->height,
+    };
+    resizer->columns = smaller(resize->scaledWidth - columnStart, resize->width - resizer->x);
+    resizer->rows = smaller(resize->scaledHeight - rowStart, resize->height - resizer->y);
+    resizer->premultiplies = image->mode == CICModeRGBA && (resizer->scalesX || resizer->scalesY);
+    return (image->mode == CICModeBilevel || image->mode == CICModePalette ? open_nearest : open_filtered)(
+        resizer, columnStart, rowStart);
 }
 
 CICStatus cic_decode_resized(
@@ -432,7 +477,7 @@ CICStatus cic_decode_resized(
     CICStatus status = CICStatusOutOfMemory;
     if (open_resizer(&resizer, image, resize, rgb)) {
         status = cic_decode_rows(bytes, count, image, &resizer.sink);
-        if (status == CICStatusOK) status = finish_resizer(&resizer);
+        if (status == CICStatusOK) fill_outside(&resizer);
     }
     close_resizer(&resizer);
     return status;
@@ -446,7 +491,8 @@ CICStatus cic_resize(const CICImage *image, const uint8_t *pixels, const CICResi
         for (int32_t y = resizer.sink.firstRow; y < resizer.sink.endRow; y++) {
             resizer.sink.row(&resizer.sink, y, pixels + (size_t)y * rowBytes);
         }
-        status = finish_resizer(&resizer);
+        fill_outside(&resizer);
+        status = CICStatusOK;
     }
     close_resizer(&resizer);
     return status;
