@@ -19,18 +19,24 @@ enum Normalization {
         return composed(decomposed(text))
     }
 
-    /// Full canonical decomposition, combining marks in canonical order. Each scalar comes with its combining class.
-    private static func decomposed(_ text: [UInt32]) -> [(scalar: UInt32, combiningClass: UInt8)] {
-        var result = [(scalar: UInt32, combiningClass: UInt8)]()
+    private typealias Unit = (scalar: UInt32, combiningClass: UInt8)
+
+    /// Full canonical decomposition, each scalar with its combining class, combining marks in canonical order.
+    private static func decomposed(_ text: [UInt32]) -> [Unit] {
+        var result = [Unit]()
         result.reserveCapacity(text.count * 2)
+        var runStart = 0  // where the combining marks at the end of `result` begin
+        var isRunSorted = true
         func append(_ scalar: UInt32) {
             let combiningClass = textCombiningClass(scalar)
-            // Marks are sorted by class as they come; those of one class keep their order.
-            var position = result.count
-            if combiningClass > 0 {
-                while position > 0, result[position - 1].combiningClass > combiningClass { position -= 1 }
+            if combiningClass == 0 {
+                if !isRunSorted { sortByClass(&result[runStart...]) }
+                runStart = result.count + 1
+                isRunSorted = true
+            } else if runStart < result.count, result[result.count - 1].combiningClass > combiningClass {
+                isRunSorted = false
             }
-            result.insert((scalar, combiningClass), at: position)
+            result.append((scalar, combiningClass))
         }
         for scalar in text {
             if scalar >= syllables, scalar < syllables + syllableCount {
@@ -43,10 +49,19 @@ enum Normalization {
                 if parts.count == 0 { append(scalar) } else { parts.scalars.forEach(append) }
             }
         }
+        if !isRunSorted { sortByClass(&result[runStart...]) }
         return result
     }
 
-    private static func composed(_ text: [(scalar: UInt32, combiningClass: UInt8)]) -> [UInt32] {
+    /// Sorts marks by class; those of one class keep their order.
+    private static func sortByClass(_ marks: inout ArraySlice<Unit>) {
+        let sorted = marks.enumerated().sorted {
+            ($0.element.combiningClass, $0.offset) < ($1.element.combiningClass, $1.offset)
+        }
+        marks = ArraySlice(sorted.map(\.element))
+    }
+
+    private static func composed(_ text: [Unit]) -> [UInt32] {
         var result = [UInt32]()
         result.reserveCapacity(text.count)
         var starter: Int?  // where in `result` the last starter stands
