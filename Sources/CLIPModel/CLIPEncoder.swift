@@ -39,6 +39,11 @@ package protocol ImageTextEncoder: AnyObject {
     func beginTexts(_ ids: [[Int32]], unitLength: Bool) throws -> EncodingJob
     /// One row of `embeddingWidth` numbers for each input, in order.
     func finish(_ job: EncodingJob) throws -> [Float]
+
+    /// One pass over few pictures, watched. Rows as the model gives them.
+    func encodeImages(_ pixels: Pixels, observer: Observer) throws -> [Float]
+    /// One pass over few sentences, watched. Rows as the model gives them.
+    func encodeTexts(_ ids: [[Int32]], observer: Observer) throws -> [Float]
 }
 
 extension ImageTextEncoder {
@@ -140,14 +145,12 @@ package final class CLIPEncoder<B: Backend>: ImageTextEncoder {
         return job
     }
 
-    /// One pass over few pictures, watched. Rows as the model gives them.
     package func encodeImages(_ pixels: Pixels, observer: Observer) throws -> [Float] {
         guard let vision else { throw ModelError("the image tower was not loaded") }
         try backend.begin()
         return try backend.wait(backend.submit(vision(pixels, backend, observer)))
     }
 
-    /// One pass over few sentences, watched. Rows as the model gives them.
     package func encodeTexts(_ ids: [[Int32]], observer: Observer) throws -> [Float] {
         guard let text else { throw ModelError("the text tower was not loaded") }
         var sentences: [ArraySlice<Int32>] = []

@@ -190,7 +190,7 @@ package final class NumpyRowWriter: RowWriter {
 
 extension Numpy {
     /// A version 1.0 header for float32 in C order, padded to a multiple of 64 bytes as NumPy does, or to `length`.
-    static func header(shape: [Int], length: Int? = nil) -> [UInt8] {
+    package static func header(shape: [Int], length: Int? = nil) -> [UInt8] {
         let tuple = shape.map { "\($0)" }.joined(separator: ", ") + (shape.count == 1 ? "," : "")
         var text = Array("{'descr': '<f4', 'fortran_order': False, 'shape': (\(tuple)), }".utf8)
         let length = (length ?? (10 + text.count + 1 + 63) / 64 * 64) - 10
