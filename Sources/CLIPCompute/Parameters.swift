@@ -127,7 +127,8 @@ package struct PooledAttentionParameters {
     }
     package var shape: AttentionShape
     package var query: Query
-    /// Applied to the rows of x (and with `.row` to the query's row) before the projections.
+    /// Applied to the rows of x (and with `.row` to the query's row) before the projections, and with `.mean` before
+    /// the mean is taken.
     package var norm: NormParameters?
     /// `[heads · keyWidth, query inputs]`
     package var queryWeight: HostMatrix

@@ -51,6 +51,11 @@ package struct Sequences: Sendable {
     package struct Segment: Hashable, Sendable {
         package var queries: Range<Int>
         package var keys: Range<Int>
+
+        package init(queries: Range<Int>, keys: Range<Int>) {
+            self.queries = queries
+            self.keys = keys
+        }
     }
     package let segments: [Segment]
     /// Rows of the matrix that the segments speak of.
