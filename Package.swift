@@ -15,12 +15,21 @@ let package = Package(
         .library(name: "CLIPGPU", targets: ["CLIPGPU"]),
         .executable(name: "clip-gpu", targets: ["clip-gpu"]),
     ],
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0")
+    ],
     targets: [
         // The command and the library
-        .executableTarget(name: "clip-gpu", dependencies: ["CLIPGPU"], swiftSettings: swift),
+        .executableTarget(
+            name: "clip-gpu",
+            dependencies: ["CLIPGPU", .product(name: "ArgumentParser", package: "swift-argument-parser")],
+            swiftSettings: swift),
         .target(
             name: "CLIPGPU",
-            dependencies: ["CLIPModel", "CLIPInput", "Checkpoints", "CLIPCompute", "CPUBackend", "OpenCLBackend", "CDemoModel"],
+            dependencies: [
+                "CLIPModel", "CLIPInput", "Checkpoints", "CLIPCompute", "BackendTesting", "CPUBackend", "OpenCLBackend",
+                "CDemoModel",
+            ],
             swiftSettings: swift),
 
         // The model and what stands before the device
