@@ -55,7 +55,9 @@ func makeCases() -> [ConformanceCase] {
         }
         add(LinearCase(rows: 21, inputs: 128, outputs: 96, norm: style, extreme: style != .none), quick: true)
         if style != .none {
-            add(LinearCase(rows: 35, inputs: 256, outputs: 64, norm: style, residual: true, outliers: true))
+            add(
+                LinearCase(rows: 35, inputs: 256, outputs: 64, norm: style, residual: true, outliers: true), quick: true
+            )
         }
     }
     for type in ElementType.allCases {
@@ -177,7 +179,7 @@ func makeCases() -> [ConformanceCase] {
         add(
             ConvolutionCase(
                 count: 2, height: 5, width: 6, inputs: 16, outputs: 12, kernel: 3, padding: 1, activation: activation,
-                residual: .before, bias: false))
+                residual: .before, bias: false), quick: true)
     }
     add(ConvolutionCase(count: 2, height: 1, width: 1, inputs: 8, outputs: 9, kernel: 3, padding: 1))
     add(ConvolutionCase(count: 2, height: 8, width: 10, inputs: 5, outputs: 6, kernel: 2, kernelWidth: 4))

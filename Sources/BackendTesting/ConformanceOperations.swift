@@ -39,7 +39,8 @@ struct NormSample {
     let style: Style
     let gain: [Float]
     let bias: [Float]?
-    let epsilon: Float = 1e-5
+    /// Greater than any model's, so that a backend which takes another shows it.
+    let epsilon: Float = 1e-3
     let type: ElementType
 
     /// `outliers`: eight channels 64 times the others, as trained models have them.
@@ -782,11 +783,12 @@ struct RowsCase: ConformanceOperation {
         }
     }
 
-    /// Copies are exact, but for halves; means and lengths are short sums.
+    /// Copies are exact, but for halves (one rounding: its deviation is 0.58 of its greatest); means and lengths are
+    /// short sums.
     func allowed(_ expected: [Float], _ precision: Precision) -> [Float] {
         switch operation {
         case .upload, .selectRows:
-            expected.map { precision == .fp32 ? 0 : 1.01 * Tolerance.rounding(precision) * abs($0) + 0x1p-24 }
+            expected.map { precision == .fp32 ? 0 : 2 * Tolerance.rounding(precision) * abs($0) + 0x1p-24 }
         case .meanRows: expected.map { Tolerance.elementwise(precision) * (1 + abs($0)) }
         case .normalizeRows:
             expected.map { Tolerance.elementwise(precision) * (abs($0) + 0.1 / Float(columns).squareRoot()) }

@@ -57,7 +57,7 @@ package final class ReferenceBackend: Backend {
     package final class QueryKeyValueMatrix {
         let shape: AttentionShape
         /// `[rows, heads · keyWidth]`, `[rows, heads · keyWidth]`, `[rows, heads · valueWidth]`
-        let query: Matrix, key: Matrix, value: Matrix
+        package let query: Matrix, key: Matrix, value: Matrix
 
         fileprivate init(shape: AttentionShape, query: Matrix, key: Matrix, value: Matrix) {
             self.shape = shape

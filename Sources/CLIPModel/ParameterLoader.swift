@@ -141,7 +141,7 @@ struct ParameterScope {
 
 extension StoredType {
     /// What the contract calls it; none for numbers that are no weights.
-    var elementType: ElementType? {
+    package var elementType: ElementType? {
         switch self {
         case .float32: .float32
         case .float16: .float16
