@@ -740,12 +740,14 @@ struct RowsCase: ConformanceOperation {
     /// Rows of each sequence (`meanRows`), or ones.
     var lengths: [Int]
     var columns: Int
+    /// The mean leaves out each sequence's first row, as a pool over patches leaves out the class token.
+    var shortKeys = false
 
     var name: String {
         let sizes =
             Set(lengths).count == 1 ? "\(lengths.count)x\(lengths[0])" : lengths.map(String.init).joined(separator: ",")
         return operation.rawValue + (operation == .meanRows ? " lengths=\(sizes)" : " rows=\(lengths.count)")
-            + " columns=\(columns)"
+            + " columns=\(columns)" + (shortKeys ? " short-keys" : "")
     }
     var itemCount: Int { lengths.count }
     /// Each row is selected thrice.
@@ -775,7 +777,11 @@ struct RowsCase: ConformanceOperation {
                 return try backend.selectRows(
                     matrix, (0..<(rows.count * Self.repeats)).map { $0 / Self.repeats })
             case .meanRows:
-                return try backend.meanRows(matrix, Sequences(lengths: Array(lengths[selection.items])))
+                let segments = Sequences(lengths: Array(lengths[selection.items])).segments.map { segment in
+                    shortKeys && segment.keys.count > 1
+                        ? .init(queries: 0..<0, keys: segment.keys.dropFirst()) : segment
+                }
+                return try backend.meanRows(matrix, Sequences(segments: segments, rows: rows.count))
             case .normalizeRows:
                 try backend.normalizeRows(matrix)
                 return matrix
