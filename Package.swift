@@ -25,7 +25,7 @@ let package = Package(
 
         // The model and what stands before the device
         .target(name: "CLIPModel", dependencies: ["CLIPCompute", "Checkpoints"], swiftSettings: swift),
-        .target(name: "CLIPInput", dependencies: ["CImageCodecs", "CMergeTable"], swiftSettings: swift),
+        .target(name: "CLIPInput", dependencies: ["CImageCodecs", "CMergeTable", "CTextTables"], swiftSettings: swift),
         .target(name: "Checkpoints", swiftSettings: swift),
         .target(
             name: "CImageCodecs",
@@ -33,7 +33,8 @@ let package = Package(
                 .linkedLibrary(":libjpeg.a"), .linkedLibrary(":libpng16.a"), .linkedLibrary(":libwebpdemux.a"),
                 .linkedLibrary(":libwebp.a"), .linkedLibrary(":libgif.a"), .linkedLibrary(":libz.a"),
             ]),
-        .target(name: "CMergeTable"),
+        .target(name: "CMergeTable", exclude: ["Data"]),
+        .target(name: "CTextTables", exclude: ["Data"]),
         .target(name: "CDemoModel"),
 
         // The contract, its suite, and the devices

@@ -1,1 +1,386 @@
-// Placeholder until this floor is built.
+// The OpenCL backend: a device, its lanes and programs. The operations are in files of their own names.
+
+import CLIPCompute
+import CLIPKernels
+import COpenCL
+
+/// How the backend is made, for tests and for work on kernels. The defaults are right for everything else.
+package struct OpenCLOptions: Sendable {
+    /// The two families of matrix product and attention kernels (see Kernels/README.md).
+    package enum Family: String, Sendable, CaseIterable {
+        /// One work-item makes a block of results in vector registers: CPUs.
+        case vector
+        /// Work-groups share tiles in local memory: GPUs.
+        case tiled
+    }
+    /// None: as the device's kind suggests.
+    package var family: Family?
+    package var laneCount = 2
+    /// Where program binaries are kept; none for nowhere.
+    package var cacheFolder: String?
+    /// A folder to read kernel files from instead of those in the binary.
+    package var kernelFolder: String?
+    /// Tiles of the matrix product to try instead of the built-in ones, best first.
+    package var linearTiles: [LinearTile]?
+
+    package init() {
+        cacheFolder = ProgramCache.standardFolder
+        kernelFolder = environment("CLIP_GPU_KERNELS")
+    }
+}
+
+/// The contract's operations on one OpenCL device, in plain OpenCL C 1.2.
+package final class OpenCLBackend: Backend {
+    package typealias Matrix = OpenCLMatrix
+
+    package let device: DeviceInfo
+    package let precision: Precision
+    package let laneCount: Int
+    /// What the device says of itself.
+    package let description: OpenCLDeviceDescription
+    /// Kernel variants that were passed over on this device, and why.
+    package private(set) var notices: [String] = []
+
+    let cl: COpenCLFunctions
+    let family: OpenCLOptions.Family
+    let programs: Programs
+    let elementSize: Int
+    /// Work-items of a group of the row kernels; see prelude.cl.
+    let rowLanes: Int
+    /// How products are tiled; weights are laid out for it.
+    private(set) var linearTile: LinearTile
+    /// Zeros for what is not there: no bias, no residual, positions outside a picture.
+    private(set) var zeros: Buffer
+
+    private let context: cl_context
+    private let lanes: [Lane]
+    private var current = 0
+    private var passIsOpen = false
+    private var lastTicket: UInt64 = 0
+    /// Results that had to leave their lane before they were asked for.
+    private var collected: [Ticket: Result<[Float], BackendError>] = [:]
+
+    /// Opens the device that `OpenCLDevices.all()` lists at `deviceIndex`.
+    ///
+    /// Without a precision, halves in memory on a GPU and floats elsewhere. Throws `unavailable` where there is no such
+    /// device, `unsupported` for a precision it lacks, `kernel` where no variant of a kernel builds and computes rightly.
+    package init(
+        deviceIndex: Int, precision: Precision? = nil, options: OpenCLOptions = OpenCLOptions()
+    ) throws(BackendError) {
+        cl = try loadOpenCL()
+        let handles = try OpenCLDevices.handles(cl)
+        guard handles.indices.contains(deviceIndex) else {
+            throw BackendError(
+                .unavailable, "there is no device opencl:\(deviceIndex); there are \(handles.count), counted from 0")
+        }
+        let handle = handles[deviceIndex]
+        description = try OpenCLDevices.describe(cl, handle, index: deviceIndex)
+        device = description.info
+        self.precision = precision ?? (description.kind == .cpu ? .fp32 : .fp16)
+        guard device.precisions.contains(self.precision) else {
+            throw BackendError(
+                .unsupported,
+                "the OpenCL backend computes in fp32 and fp16, not in \(self.precision.rawValue); use --precision fp32")
+        }
+        elementSize = self.precision == .fp32 ? 4 : 2
+        let isCPU = description.kind == .cpu
+        family = options.family ?? (isCPU ? .vector : .tiled)
+        rowLanes = family == .vector ? 1 : min(64, description.largestWorkGroup)
+
+        var status: cl_int = 0
+        var properties: [cl_context_properties] = [
+            cl_context_properties(CL_CONTEXT_PLATFORM), cl_context_properties(Int(bitPattern: handle.platform)), 0,
+        ]
+        var devices: cl_device_id? = handle.device
+        guard let context = cl.clCreateContext(&properties, 1, &devices, nil, nil, &status) else {
+            try check(status, "opening \(device.identifier), \(device.name)")
+            throw BackendError(.unavailable, "OpenCL: \(device.identifier) cannot be opened")
+        }
+        self.context = context
+        laneCount = max(1, options.laneCount)
+        var lanes: [Lane] = []
+        for _ in 0..<laneCount {
+            lanes.append(
+                try Lane(cl, context, handle.device, largestAllocation: Int(clamping: description.largestAllocation)))
+        }
+        self.lanes = lanes
+        programs = Programs(
+            cl, context, handle.device,
+            deviceKey: [description.platform, description.name, description.driver].joined(separator: "\n"),
+            cache: options.cacheFolder.map(ProgramCache.init(folder:)), kernelFolder: options.kernelFolder,
+            commonOptions:
+                "-cl-std=CL1.2 -DHALF=\(elementSize == 2 ? 1 : 0) -DVECTOR=\(family == .vector ? 16 : 4) -DLANES=\(rowLanes)"
+        )
+        zeros = try Buffer(cl, context, CL_MEM_READ_ONLY, 1 << 16, for: "zeros")
+        linearTile = LinearTile.vector
+        try zeroFill(zeros, on: lanes[0])
+        try chooseLinearTile(options.linearTiles ?? LinearTile.candidates(family))
+    }
+
+    deinit { _ = cl.clReleaseContext(context) }
+
+    package func preferredRows(width: Int) -> Int {
+        // Enough tiles to occupy every compute unit several times, and no more than 64 MiB to a matrix four times as wide.
+        let rows = description.kind == .cpu ? 1600 : max(4096, description.computeUnits * 128)
+        return max(64, min(rows, (64 << 20) / (16 * max(width, 1)) * 4))
+    }
+
+    /// Programs built from source and programs read from the cache so far.
+    package var programCounts: (compiled: Int, cached: Int) { (programs.compiledCount, programs.cachedCount) }
+
+    // MARK: Passes
+
+    var lane: Lane { lanes[current] }
+
+    package func begin() throws(BackendError) {
+        passIsOpen = false
+        current = (current + 1) % lanes.count
+        let lane = lanes[current]
+        if let pending = lane.pending {
+            // The lane is needed and nobody has asked for its result yet: keep it.
+            do throws(BackendError) {
+                collected[pending.ticket] = .success(try lane.collect())
+            } catch {
+                collected[pending.ticket] = .failure(error)
+            }
+        }
+        if lane.isOpen { try lane.finish() }
+        lane.isOpen = true
+        lane.staging.reset()
+        lane.segments = nil
+        lane.guards = []
+        lane.arena.releaseRetained()
+        lane.arena.retainsReturned = guardsMemory
+        passIsOpen = true
+    }
+
+    package func submit(_ result: OpenCLMatrix) throws(BackendError) -> Ticket {
+        let lane = self.lane
+        let byteCount = result.rows * result.pitch * elementSize
+        let bytes = try lane.staging.take(byteCount)
+        var event: cl_event?
+        if byteCount > 0 {
+            try check(
+                cl.clEnqueueReadBuffer(
+                    lane.queue, result.region.buffer.handle, cl_bool(CL_FALSE), result.region.offset, byteCount, bytes,
+                    0, nil, &event), "reading \(byteCount) bytes back")
+        }
+        try check(cl.clFlush(lane.queue), "starting a pass")
+        lastTicket += 1
+        let ticket = Ticket(number: lastTicket)
+        passIsOpen = false
+        lane.isOpen = false
+        guard let event else {
+            collected[ticket] = .success([])
+            return ticket
+        }
+        lane.pending = Lane.Pending(
+            ticket: ticket, event: event, bytes: bytes, rows: result.rows, columns: result.columns, pitch: result.pitch,
+            elementSize: elementSize)
+        return ticket
+    }
+
+    package func wait(_ ticket: Ticket) throws(BackendError) -> [Float] {
+        if let result = collected.removeValue(forKey: ticket) { return try result.get() }
+        guard let lane = lanes.first(where: { $0.pending?.ticket == ticket }) else {
+            throw BackendError(.execution, "the ticket \(ticket.number) was waited on already, or is another backend's")
+        }
+        return try lane.collect()
+    }
+
+    // MARK: Memory
+
+    package var guardsMemory = false {
+        didSet { lane.arena.retainsReturned = guardsMemory }
+    }
+    private static let guardBytes = 1024
+    private static let guardPattern: UInt32 = 0x7fc5_7fc5
+
+    package func damagedGuards() throws(BackendError) -> Int {
+        try lane.finish()
+        var damaged = 0
+        var words = [UInt32](repeating: 0, count: Self.guardBytes / 4)
+        for band in lane.guards {
+            try check(
+                cl.clEnqueueReadBuffer(
+                    lane.queue, band.buffer.handle, cl_bool(CL_TRUE), band.offset, Self.guardBytes, &words, 0, nil, nil),
+                "reading a guard band")
+            if words.contains(where: { $0 != Self.guardPattern }) { damaged += 1 }
+        }
+        return damaged
+    }
+
+    /// A piece of the current lane's arena. Guarded memory is all NaN, in floats and in halves.
+    func take(_ byteCount: Int) throws(BackendError) -> Region {
+        precondition(passIsOpen, "operations belong between begin and submit")
+        let lane = self.lane
+        guard guardsMemory else { return try lane.arena.take(byteCount) }
+        let region = try lane.arena.take(byteCount, guardBytes: Self.guardBytes)
+        // From one guard to the other; what rounding leaves between them belongs to the second.
+        let inside = (byteCount + 3) / 4 * 4
+        let after = region.offset + (max(byteCount, 1) + Arena.alignment - 1) / Arena.alignment * Arena.alignment
+        var pattern = Self.guardPattern
+        for (offset, length) in [
+            (region.offset - Self.guardBytes, Self.guardBytes), (region.offset, inside), (after, Self.guardBytes),
+        ] where length > 0 {
+            try check(
+                cl.clEnqueueFillBuffer(
+                    lane.queue, region.buffer.handle, &pattern, 4, offset, length, 0, nil, nil), "filling with NaN")
+        }
+        lane.guards.append(Lane.Guard(buffer: region.buffer, offset: region.offset - Self.guardBytes))
+        lane.guards.append(Lane.Guard(buffer: region.buffer, offset: after))
+        return region
+    }
+
+    /// A new matrix. Rows begin at multiples of a cache line, and not at multiples of a page, where they would compete
+    /// for the same cache sets.
+    func matrix(rows: Int, columns: Int) throws(BackendError) -> OpenCLMatrix {
+        var pitch = columns < 16 ? (columns + 3) / 4 * 4 : (columns + 15) / 16 * 16
+        if pitch * elementSize % 4096 == 0 { pitch += 64 / elementSize }
+        guard rows <= Int(Int32.max), pitch <= Int(Int32.max), !rows.multipliedReportingOverflow(by: pitch).overflow
+        else {
+            throw BackendError(.unsupported, "a matrix of \(rows) x \(columns) is too large; use smaller batches")
+        }
+        return OpenCLMatrix(
+            rows: rows, columns: columns, pitch: pitch, elementSize: elementSize,
+            region: try take(rows * pitch * elementSize))
+    }
+
+    // MARK: From the host
+
+    package func upload(_ values: [Float], rows: Int, columns: Int) throws(BackendError) -> OpenCLMatrix {
+        precondition(values.count == rows * columns, "\(values.count) values are not \(rows) x \(columns)")
+        let y = try matrix(rows: rows, columns: columns)
+        let byteCount = rows * y.pitch * elementSize
+        try send(byteCount, to: y.region) { bytes in
+            for row in 0..<rows {
+                let line = bytes + row * y.pitch * elementSize
+                for column in 0..<columns {
+                    let value = values[row * columns + column]
+                    if elementSize == 4 {
+                        line.storeBytes(of: value, toByteOffset: column * 4, as: Float.self)
+                    } else {
+                        line.storeBytes(of: Float16(value), toByteOffset: column * 2, as: Float16.self)
+                    }
+                }
+            }
+        }
+        return y
+    }
+
+    /// A list of numbers for the current pass.
+    func upload(_ numbers: [Int32]) throws(BackendError) -> Region {
+        let region = try take(numbers.count * 4)
+        try send(numbers.count * 4, to: region) { bytes in
+            numbers.withUnsafeBytes { bytes.copyMemory(from: $0.baseAddress!, byteCount: $0.count) }
+        }
+        return region
+    }
+
+    /// Four numbers to a segment: first query, queries, first key, keys.
+    func upload(_ sequences: Sequences) throws(BackendError) -> Region {
+        if let segments = lane.segments, segments.values == sequences.segments { return segments.region }
+        var numbers: [Int32] = []
+        numbers.reserveCapacity(sequences.count * 4)
+        for segment in sequences.segments {
+            numbers.append(Int32(clamping: segment.queries.lowerBound))
+            numbers.append(Int32(clamping: segment.queries.count))
+            numbers.append(Int32(clamping: segment.keys.lowerBound))
+            numbers.append(Int32(clamping: segment.keys.count))
+        }
+        let region = try upload(numbers)
+        lane.segments = (sequences.segments, region)
+        return region
+    }
+
+    /// Copies what `fill` writes into pinned memory and starts sending it to the beginning of the region.
+    func send(_ byteCount: Int, to region: Region, _ fill: (UnsafeMutableRawPointer) -> Void) throws(BackendError) {
+        guard byteCount > 0 else { return }
+        let bytes = try lane.staging.take(byteCount)
+        fill(bytes)
+        try check(
+            cl.clEnqueueWriteBuffer(
+                lane.queue, region.buffer.handle, cl_bool(CL_FALSE), region.offset, byteCount, bytes, 0, nil, nil),
+            "sending \(byteCount) bytes")
+    }
+
+    // MARK: Weights
+
+    /// A buffer that lives as long as the model, filled from the host.
+    func weightBuffer<Element: BitwiseCopyable>(_ values: [Element], for what: String) throws(BackendError) -> Buffer {
+        let byteCount = max(values.count * MemoryLayout<Element>.stride, 4)
+        let buffer = try weightBuffer(byteCount: byteCount, for: what)
+        try write(values, to: buffer, at: 0)
+        return buffer
+    }
+
+    func weightBuffer(byteCount: Int, for what: String) throws(BackendError) -> Buffer {
+        guard byteCount <= Int(clamping: description.largestAllocation) else {
+            throw BackendError(
+                .outOfMemory,
+                "OpenCL: \(what) takes \(byteCount >> 20) MiB and \(device.identifier) allows"
+                    + " \(description.largestAllocation >> 20) MiB in one piece")
+        }
+        return try Buffer(cl, context, CL_MEM_READ_ONLY, byteCount, for: what)
+    }
+
+    func write<Element: BitwiseCopyable>(
+        _ values: [Element], to buffer: Buffer, at offset: Int
+    ) throws(BackendError) {
+        if values.isEmpty { return }
+        let status = values.withUnsafeBytes {
+            cl.clEnqueueWriteBuffer(
+                lanes[0].queue, buffer.handle, cl_bool(CL_TRUE), offset, $0.count, $0.baseAddress, 0, nil, nil)
+        }
+        try check(status, "sending weights")
+    }
+
+    /// A small vector of floats, or zeros' buffer where there is none.
+    func floatBuffer(_ tensor: HostTensor?, for what: String) throws(BackendError) -> Buffer {
+        guard let tensor else { return zeros }
+        return try weightBuffer(tensor.floats(), for: what)
+    }
+
+    private func zeroFill(_ buffer: Buffer, on lane: Lane) throws(BackendError) {
+        var zero: UInt32 = 0
+        try check(
+            cl.clEnqueueFillBuffer(lane.queue, buffer.handle, &zero, 4, 0, buffer.byteCount, 0, nil, nil),
+            "clearing a buffer")
+        try lane.finish()
+    }
+
+    /// Zeros for at least so many columns.
+    func needZeros(columns: Int) throws(BackendError) {
+        guard columns * elementSize > zeros.byteCount else { return }
+        let larger = try Buffer(cl, context, CL_MEM_READ_ONLY, columns * elementSize, for: "zeros")
+        try zeroFill(larger, on: lanes[0])
+        zeros = larger
+    }
+
+    // MARK: Running
+
+    /// Binds and enqueues one kernel in the current lane.
+    func run(
+        _ kernel: Kernel, groups: (Int, Int, Int), items: Int, _ bind: (inout Call) -> Void
+    ) throws(BackendError) {
+        var call = Call(cl, kernel)
+        bind(&call)
+        try call.enqueue(on: lane.queue, groups: groups, items: items)
+    }
+
+    /// Takes the first tile whose kernel builds and passes its self-check.
+    private func chooseLinearTile(_ candidates: [LinearTile]) throws(BackendError) {
+        var failure = BackendError(.kernel, "there is no variant of the matrix product to try")
+        for tile in candidates {
+            linearTile = tile
+            do throws(BackendError) {
+                try checkLinear()
+                return
+            } catch {
+                notices.append("linear \(tile) was passed over on \(device.identifier): \(error.description)")
+                failure = error
+            }
+        }
+        throw failure
+    }
+}

@@ -1,0 +1,165 @@
+// queryKeyValue and attention. Kernels: Kernels/OpenCL/linear.cl and attention.cl.
+
+import CLIPCompute
+
+/// Queries and values row after row, [queries of all heads | values of all heads]; keys transposed,
+/// [head · keyWidth + d][row].
+package final class OpenCLQueryKeyValueMatrix {
+    let shape: AttentionShape
+    let rows: Int
+    let queriesAndValues: OpenCLMatrix
+    let keys: Region
+    let keysPitch: Int
+
+    init(shape: AttentionShape, rows: Int, queriesAndValues: OpenCLMatrix, keys: Region, keysPitch: Int) {
+        self.shape = shape
+        self.rows = rows
+        self.queriesAndValues = queriesAndValues
+        self.keys = keys
+        self.keysPitch = keysPitch
+    }
+}
+
+package final class OpenCLQueryKeyValue {
+    let shape: AttentionShape
+    let norm: Statistics?
+    let product: ProductWeights
+
+    init(shape: AttentionShape, norm: Statistics?, product: ProductWeights) {
+        self.shape = shape
+        self.norm = norm
+        self.product = product
+    }
+}
+
+/// `[heads, queries, keys]` in floats.
+package final class OpenCLAttentionBias {
+    let buffer: Buffer
+    let heads: Int
+    let queries: Int
+    let keys: Int
+
+    init(buffer: Buffer, heads: Int, queries: Int, keys: Int) {
+        self.buffer = buffer
+        self.heads = heads
+        self.queries = queries
+        self.keys = keys
+    }
+}
+
+extension OpenCLBackend {
+    /// Rows that the attention kernel may read past the last key.
+    private static let keySlack = 32
+    /// Queries of one work-item or work-group.
+    private static let vectorQueries = 4
+    private static let tiledQueries = 64
+
+    package func prepare(_ parameters: QueryKeyValueParameters) throws(BackendError) -> OpenCLQueryKeyValue {
+        let shape = parameters.shape
+        let (keys, values) = (shape.heads * shape.keyWidth, shape.heads * shape.valueWidth)
+        var weight = parameters.weight.floats()
+        let inputs = parameters.weight.columns
+        precondition(weight.count == (2 * keys + values) * inputs, "the weight does not fit the heads")
+        var bias = parameters.bias.isEmpty ? nil : parameters.bias.flatMap { $0.floats() }
+        // The scale goes into the queries.
+        for i in 0..<(keys * inputs) { weight[i] *= shape.scale }
+        if bias != nil { for i in 0..<keys { bias?[i] *= shape.scale } }
+        // Queries and values first, keys last: they go elsewhere.
+        let order = Array(0..<keys) + Array((2 * keys)..<(2 * keys + values)) + Array(keys..<(2 * keys))
+        return OpenCLQueryKeyValue(
+            shape: shape, norm: parameters.norm.map(Statistics.init),
+            product: try pack(
+                weight, inputs: inputs, order: order, bias: bias, fold: NormFold(parameters.norm),
+                outputs: order.count, flags: 0))
+    }
+
+    package func prepareAttentionBias(_ bias: HostTensor) throws(BackendError) -> OpenCLAttentionBias {
+        precondition(bias.shape.count == 3, "an attention bias is [heads, queries, keys]")
+        return OpenCLAttentionBias(
+            buffer: try weightBuffer(bias.floats(), for: "an attention bias"), heads: bias.shape[0],
+            queries: bias.shape[1], keys: bias.shape[2])
+    }
+
+    package func queryKeyValue(
+        _ x: OpenCLMatrix, _ queryKeyValue: OpenCLQueryKeyValue
+    ) throws(BackendError) -> OpenCLQueryKeyValueMatrix {
+        let shape = queryKeyValue.shape
+        let (keys, values) = (shape.heads * shape.keyWidth, shape.heads * shape.valueWidth)
+        let rows = try matrix(rows: x.rows, columns: keys + values)
+        var keysPitch = (x.rows + Self.keySlack + 15) / 16 * 16
+        if keysPitch * elementSize % 4096 == 0 { keysPitch += 64 / elementSize }
+        let transposed = try take(keys * keysPitch * elementSize)
+        try product(
+            try normed(x, queryKeyValue.norm), queryKeyValue.product, into: rows,
+            transposed: Transposed(region: transposed, pitch: keysPitch, from: keys + values))
+        return OpenCLQueryKeyValueMatrix(
+            shape: shape, rows: x.rows, queriesAndValues: rows, keys: transposed, keysPitch: keysPitch)
+    }
+
+    package func attention(
+        _ x: OpenCLQueryKeyValueMatrix, _ sequences: Sequences, mask: AttentionMask<OpenCLAttentionBias>
+    ) throws(BackendError) -> OpenCLMatrix {
+        precondition(sequences.rows == x.rows, "the sequences speak of \(sequences.rows) rows, not \(x.rows)")
+        let shape = x.shape
+        let y = try matrix(rows: x.rows, columns: shape.heads * shape.valueWidth)
+        var bias: OpenCLAttentionBias?
+        var flags = 0
+        switch mask {
+        case .none: break
+        case .causal: flags = 1
+        case .bias(let table):
+            precondition(
+                table.heads == shape.heads && table.queries >= sequences.longestQueries
+                    && table.keys >= sequences.longestKeys, "the bias is smaller than the sequences")
+            bias = table
+            flags = 2
+        }
+        let isVector = family == .vector
+        var knobs = [("KEY_WIDTH", shape.keyWidth), ("VALUE_WIDTH", shape.valueWidth), ("TILED", isVector ? 0 : 1)]
+        let queries: Int, items: Int
+        var scoresPitch = 0
+        if isVector {
+            queries = Self.vectorQueries
+            items = 1
+            knobs.append(("QUERIES", queries))
+            scoresPitch = (sequences.longestKeys + 31) / 32 * 32
+            guard queries * scoresPitch * 4 <= Int(clamping: description.localMemory) else {
+                throw BackendError(
+                    .unsupported,
+                    "attention over \(sequences.longestKeys) keys needs \(queries * scoresPitch * 4) bytes of local"
+                        + " memory; \(device.identifier) has \(description.localMemory)")
+            }
+        } else {
+            queries = min(Self.tiledQueries, description.largestWorkGroup)
+            items = queries
+            var keyTile = 32
+            let budget = min(Int(clamping: description.localMemory), 48 << 10) - 1024
+            while keyTile > 8 && keyTile * (shape.keyWidth + shape.valueWidth) * 4 > budget { keyTile /= 2 }
+            guard keyTile * (shape.keyWidth + shape.valueWidth) * 4 <= budget else {
+                throw BackendError(
+                    .unsupported,
+                    "heads of \(shape.keyWidth) and \(shape.valueWidth) columns do not fit the local memory of"
+                        + " \(device.identifier), \(description.localMemory) bytes")
+            }
+            knobs.append(("KEY_TILE", keyTile))
+            knobs.append(("GROUP_QUERIES", items))
+        }
+        let segments = try upload(sequences)
+        let kernel = try programs.program(["attention"], knobs).kernel("attention")
+        let blocks = (sequences.longestQueries + queries - 1) / queries
+        try run(kernel, groups: (blocks, shape.heads, sequences.count), items: items) { call in
+            call.matrix(x.queriesAndValues)
+            call.region(x.keys, elementSize: elementSize)
+            call.uint(x.keysPitch)
+            call.region(segments)
+            call.buffer(bias?.buffer ?? zeros)
+            call.uint(bias?.queries ?? 0)
+            call.uint(bias?.keys ?? 0)
+            call.uint(flags)
+            call.matrix(y)
+            call.local(isVector ? queries * scoresPitch * 4 : 4)
+            call.uint(scoresPitch)
+        }
+        return y
+    }
+}

@@ -1,0 +1,96 @@
+// A lane: a queue, its arena and its staging; and what is on its way back from it.
+
+import CLIPCompute
+import COpenCL
+
+/// A logical matrix in a lane's arena: row after row, `pitch` elements from one to the next.
+package final class OpenCLMatrix {
+    package let rows: Int
+    package let columns: Int
+    let pitch: Int
+    let elementSize: Int
+    let region: Region
+
+    init(rows: Int, columns: Int, pitch: Int, elementSize: Int, region: Region) {
+        self.rows = rows
+        self.columns = columns
+        self.pitch = pitch
+        self.elementSize = elementSize
+        self.region = region
+    }
+}
+
+final class Lane {
+    /// A result on its way into staging.
+    struct Pending {
+        let ticket: Ticket
+        let event: cl_event
+        let bytes: UnsafeMutableRawPointer
+        let rows: Int
+        let columns: Int
+        let pitch: Int
+        let elementSize: Int
+    }
+
+    /// A guard band: bytes that no kernel may write.
+    struct Guard {
+        let buffer: Buffer
+        let offset: Int
+    }
+
+    let queue: cl_command_queue
+    let arena: Arena
+    let staging: Staging
+    var pending: Pending?
+    /// Commands were enqueued that no ticket covers: a pass that ended with an error.
+    var isOpen = false
+    var guards: [Guard] = []
+    /// The segments uploaded last, since every layer asks for the same ones.
+    var segments: (values: [Sequences.Segment], region: Region)?
+    private let cl: COpenCLFunctions
+
+    init(
+        _ cl: COpenCLFunctions, _ context: cl_context, _ device: cl_device_id, largestAllocation: Int
+    ) throws(BackendError) {
+        var status: cl_int = 0
+        guard let queue = cl.clCreateCommandQueue(context, device, 0, &status) else {
+            try check(status, "creating a queue")
+            throw BackendError(.unavailable, "OpenCL: no queue")
+        }
+        self.cl = cl
+        self.queue = queue
+        arena = Arena(cl, context, largestAllocation: largestAllocation)
+        staging = Staging(cl, context, queue)
+    }
+
+    deinit {
+        if let pending { _ = cl.clReleaseEvent(pending.event) }
+        _ = cl.clFinish(queue)
+        _ = cl.clReleaseCommandQueue(queue)
+    }
+
+    func finish() throws(BackendError) {
+        try check(cl.clFinish(queue), "waiting for the device")
+    }
+
+    /// Waits for the pending result, if any, and takes it out of staging.
+    func collect() throws(BackendError) -> [Float] {
+        guard let result = pending else { return [] }
+        pending = nil
+        defer { _ = cl.clReleaseEvent(result.event) }
+        var event: cl_event? = result.event
+        try check(cl.clWaitForEvents(1, &event), "waiting for a result")
+        return [Float](unsafeUninitializedCapacity: result.rows * result.columns) { values, initialized in
+            for row in 0..<result.rows {
+                let start = result.bytes + row * result.pitch * result.elementSize
+                for column in 0..<result.columns {
+                    values[row * result.columns + column] =
+                        result.elementSize == 4
+                        ? start.load(fromByteOffset: column * 4, as: Float.self)
+                        : Float(Float16(bitPattern: start.load(fromByteOffset: column * 2, as: UInt16.self)))
+                }
+            }
+            initialized = result.rows * result.columns
+        }
+    }
+}

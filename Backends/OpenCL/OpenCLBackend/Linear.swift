@@ -1,0 +1,301 @@
+// linear: weights packed into panels at load, and the product that every linear and convolution runs.
+// Kernel: Kernels/OpenCL/linear.cl.
+
+import CLIPCompute
+import COpenCL
+
+/// A weight matrix in the kernel's layout with what its epilogue needs.
+final class ProductWeights {
+    let weight: Buffer
+    /// In the product's order, padded to whole panels.
+    let bias: Buffer
+    let scale: Buffer
+    /// Inputs of the product; per tap of a convolution.
+    let inputs: Int
+    /// Columns of the result.
+    let outputs: Int
+    /// Columns of the product: twice the outputs where gated.
+    let productColumns: Int
+    let flags: Int
+    /// Elements from one matrix to the next, where there are several.
+    let weightStep: Int
+    let biasStep: Int
+
+    init(
+        weight: Buffer, bias: Buffer, scale: Buffer, inputs: Int, outputs: Int, productColumns: Int, flags: Int,
+        weightStep: Int, biasStep: Int
+    ) {
+        self.weight = weight
+        self.bias = bias
+        self.scale = scale
+        self.inputs = inputs
+        self.outputs = outputs
+        self.productColumns = productColumns
+        self.flags = flags
+        self.weightStep = weightStep
+        self.biasStep = biasStep
+    }
+}
+
+/// A prepared linear: its norm's gain and bias are in the weights, so that only the statistics are left to the device.
+package final class OpenCLLinear {
+    let norm: Statistics?
+    let product: ProductWeights
+
+    init(norm: Statistics?, product: ProductWeights) {
+        self.norm = norm
+        self.product = product
+    }
+}
+
+/// Bits of the kernel's `flags`; the lowest four are the activation.
+enum EpilogueFlag {
+    static let gated = 16
+    static let bias = 32
+    static let scale = 64
+    static let residual = 128
+    static let activateAfterResidual = 256
+    static let transpose = 512
+}
+
+extension Activation {
+    /// As prelude.cl numbers them.
+    var number: Int {
+        switch self {
+        case .none: 0
+        case .relu: 1
+        case .quickGELU: 2
+        case .gelu: 3
+        case .geluTanh: 4
+        }
+    }
+}
+
+/// A norm's gain and bias, taken into the linear that follows: W(g·n + b) = (W·g) n + W b.
+struct NormFold {
+    let gain: [Float]
+    let bias: [Float]?
+
+    init?(_ norm: NormParameters?) {
+        guard let norm else { return nil }
+        gain = norm.weight.floats()
+        bias = norm.bias?.floats()
+    }
+
+    /// Adds W·b to the bias of the given weight row, and scales the row.
+    func apply(_ row: UnsafeMutableBufferPointer<Float>, _ rowBias: inout Float) {
+        if let bias {
+            var sum = Double(rowBias)
+            for k in row.indices { sum += Double(row[k]) * Double(bias[k]) }
+            rowBias = Float(sum)
+        }
+        for k in row.indices { row[k] *= gain[k] }
+    }
+}
+
+extension OpenCLBackend {
+    package func prepare(_ parameters: LinearParameters) throws(BackendError) -> OpenCLLinear {
+        let outputs = parameters.outputs
+        // The halves of a gate stand side by side, so that one work-item has both.
+        let order = parameters.gated ? (0..<(2 * outputs)).map { $0 / 2 + $0 % 2 * outputs } : Array(0..<outputs)
+        return OpenCLLinear(
+            norm: parameters.norm.map(Statistics.init),
+            product: try pack(
+                parameters.weight.floats(), inputs: parameters.inputs, order: order,
+                bias: parameters.bias.isEmpty ? nil : parameters.bias.flatMap { $0.floats() },
+                fold: NormFold(parameters.norm), scale: parameters.layerScale, outputs: outputs,
+                flags: parameters.activation.number | (parameters.gated ? EpilogueFlag.gated : 0)))
+    }
+
+    /// Lays out a weight `[rows, inputs]` in panels: column c of the product is row `order[c]`. With `groups`, the
+    /// matrix is that many of equal size one after the other, and `order` speaks of the first.
+    func pack(
+        _ weight: [Float], inputs: Int, order: [Int], bias: [Float]?, fold: NormFold? = nil, scale: HostTensor? = nil,
+        outputs: Int, flags: Int, groups: Int = 1, taps: Int = 1
+    ) throws(BackendError) -> ProductWeights {
+        var weight = weight
+        let rowCount = weight.count / inputs
+        var biases = bias ?? [Float](repeating: 0, count: rowCount)
+        if let fold {
+            weight.withUnsafeMutableBufferPointer { all in
+                for row in 0..<rowCount {
+                    fold.apply(
+                        UnsafeMutableBufferPointer(rebasing: all[(row * inputs)..<((row + 1) * inputs)]), &biases[row])
+                }
+            }
+        }
+        let hasBias = bias != nil || fold?.bias != nil
+        let panel = linearTile.panel
+        let panels = (order.count + panel - 1) / panel
+        let step = panels * panel * inputs
+        let buffer = try weightBuffer(byteCount: groups * step * elementSize, for: "a weight")
+        var packedBias = [Float](repeating: 0, count: groups * panels * panel)
+        for group in 0..<groups {
+            let first = group * (rowCount / groups)
+            if elementSize == 4 {
+                try write(
+                    panelled(weight, inputs, order, first, panel) { $0 }, to: buffer, at: group * step * elementSize)
+            } else {
+                try write(
+                    panelled(weight, inputs, order, first, panel) { Float16($0).bitPattern }, to: buffer,
+                    at: group * step * elementSize)
+            }
+            for (column, row) in order.enumerated() { packedBias[group * panels * panel + column] = biases[first + row] }
+        }
+        return ProductWeights(
+            weight: buffer, bias: hasBias ? try weightBuffer(packedBias, for: "a bias") : zeros,
+            scale: try floatBuffer(scale, for: "a layer scale"), inputs: inputs / taps, outputs: outputs,
+            productColumns: order.count,
+            flags: flags | (hasBias ? EpilogueFlag.bias : 0) | (scale != nil ? EpilogueFlag.scale : 0),
+            weightStep: step, biasStep: hasBias ? panels * panel : 0)
+    }
+
+    /// `[panels][inputs][panel]`, zero-padded.
+    private func panelled<Element: BitwiseCopyable>(
+        _ weight: [Float], _ inputs: Int, _ order: [Int], _ first: Int, _ panel: Int, _ convert: (Float) -> Element
+    ) -> [Element] {
+        let panels = (order.count + panel - 1) / panel
+        let zero = convert(0)
+        return [Element](unsafeUninitializedCapacity: panels * panel * inputs) { packed, initialized in
+            weight.withUnsafeBufferPointer { weight in
+                for p in 0..<panels {
+                    for c in 0..<panel {
+                        var to = p * inputs * panel + c
+                        guard p * panel + c < order.count else {
+                            for _ in 0..<inputs {
+                                packed[to] = zero
+                                to += panel
+                            }
+                            continue
+                        }
+                        let row = (first + order[p * panel + c]) * inputs
+                        for k in 0..<inputs {
+                            packed[to] = convert(weight[row + k])
+                            to += panel
+                        }
+                    }
+                }
+            }
+            initialized = panels * panel * inputs
+        }
+    }
+
+    package func linear(_ x: OpenCLMatrix, _ linear: OpenCLLinear) throws(BackendError) -> OpenCLMatrix {
+        let y = try matrix(rows: x.rows, columns: linear.product.outputs)
+        try product(try normed(x, linear.norm), linear.product, into: y)
+        return y
+    }
+
+    package func linear(
+        _ x: OpenCLMatrix, _ linear: OpenCLLinear, addingTo y: OpenCLMatrix
+    ) throws(BackendError) {
+        precondition(y.rows == x.rows && y.columns == linear.product.outputs, "y has not the result's shape")
+        try product(try normed(x, linear.norm), linear.product, into: y, residual: y)
+    }
+
+    /// Where the rows of a product go: row r becomes r / rowsIn · rowsOut + first + r % rowsIn.
+    struct RowMap {
+        var rowsIn: Int
+        var rowsOut: Int
+        var first: Int
+    }
+
+    /// Of several products side by side: columns from one to the next in x and in y.
+    struct Groups {
+        var count = 1
+        var xStep = 0
+        var yStep = 0
+    }
+
+    /// Columns from `from` on go to `region`, transposed, `pitch` elements from one to the next.
+    struct Transposed {
+        var region: Region
+        var pitch: Int
+        var from: Int
+    }
+
+    /// y = epilogue(x · weightᵀ), on the current lane.
+    func product(
+        _ x: OpenCLMatrix, _ weights: ProductWeights, into y: OpenCLMatrix, residual: OpenCLMatrix? = nil,
+        rowMap: RowMap? = nil, groups: Groups = Groups(), transposed: Transposed? = nil
+    ) throws(BackendError) {
+        precondition(groups.count > 1 || x.columns == weights.inputs, "x has \(x.columns) columns, not \(weights.inputs)")
+        let program = try programs.program(["linear"], linearTile.knobs)
+        try runProduct(
+            try program.kernel("linear"), x, weights, rows: x.rows, into: y, residual: residual, rowMap: rowMap,
+            groups: groups, transposed: transposed, extraFlags: 0) { _ in }
+    }
+
+    /// Binds what `linear` and `convolution` have in common; `bindGather` adds what the latter has alone.
+    func runProduct(
+        _ kernel: Kernel, _ x: OpenCLMatrix, _ weights: ProductWeights, rows: Int, into y: OpenCLMatrix,
+        residual: OpenCLMatrix?, rowMap: RowMap?, groups: Groups, transposed: Transposed?, extraFlags: Int,
+        _ bindGather: (inout Call) -> Void
+    ) throws(BackendError) {
+        guard rows > 0 else { return }
+        let tile = linearTile
+        var flags = weights.flags | extraFlags
+        if residual != nil && flags & EpilogueFlag.activateAfterResidual == 0 { flags |= EpilogueFlag.residual }
+        if transposed != nil { flags |= EpilogueFlag.transpose }
+        let map = rowMap ?? RowMap(rowsIn: rows, rowsOut: 0, first: 0)
+        let panels = (weights.productColumns + tile.panel - 1) / tile.panel
+        let tiles = (rows + tile.groupRows - 1) / tile.groupRows
+        try run(kernel, groups: (tiles, panels, groups.count), items: tile.workItems) { call in
+            call.matrix(x)
+            call.buffer(weights.weight)
+            call.uint(rows)
+            call.uint(weights.inputs)
+            call.uint(groups.xStep)
+            call.ulong(groups.count > 1 ? weights.weightStep : 0)
+            call.uint(groups.yStep)
+            call.uint(groups.count > 1 ? weights.biasStep : 0)
+            call.buffer(weights.bias)
+            call.buffer(weights.scale)
+            call.matrix(residual ?? y)
+            call.matrix(y)
+            if let transposed {
+                call.region(transposed.region, elementSize: elementSize)
+                call.uint(transposed.pitch)
+                call.uint(transposed.from)
+            } else {
+                call.region(y.region, elementSize: elementSize)
+                call.uint(0)
+                call.uint(0)
+            }
+            call.uint(weights.outputs)
+            call.uint(flags)
+            call.uint(map.rowsIn)
+            call.uint(map.rowsOut)
+            call.uint(map.first)
+            bindGather(&call)
+        }
+    }
+
+    /// Compares a small product with the host's; throws where the kernel does not build or computes wrongly.
+    func checkLinear() throws(BackendError) {
+        let (rows, inputs, outputs) = (37, 45, 70)
+        // Small multiples of 1/8: exact in halves, and so are their sums.
+        func value(_ seed: Int) -> Float { Float((seed * 37 + seed / 11) % 17 - 8) / 8 }
+        let x = (0..<(rows * inputs)).map { value($0) }
+        let weight = (0..<(outputs * inputs)).map { value($0 + 5) }
+        let bias = (0..<outputs).map { value($0 + 9) }
+        let prepared = try prepare(
+            LinearParameters(
+                weight: HostMatrix(HostTensor(weight, shape: [outputs, inputs])),
+                bias: [HostTensor(bias, shape: [outputs])]))
+        try begin()
+        let y = try linear(try upload(x, rows: rows, columns: inputs), prepared)
+        let found = try wait(try submit(y))
+        for row in 0..<rows {
+            for output in 0..<outputs {
+                var expected = bias[output]
+                for k in 0..<inputs { expected += x[row * inputs + k] * weight[output * inputs + k] }
+                let value = found[row * outputs + output]
+                guard abs(value - expected) <= (elementSize == 4 ? 0 : 0.01) else {
+                    throw BackendError(
+                        .kernel, "self-check: row \(row), column \(output) is \(value) instead of \(expected)")
+                }
+            }
+        }
+    }
+}

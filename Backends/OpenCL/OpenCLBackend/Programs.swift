@@ -1,0 +1,163 @@
+// Kernel source into programs: found, built or read from the cache, kept for the backend's life.
+
+import CLIPCompute
+import CLIPKernels
+import COpenCL
+
+/// A built program and its kernels.
+final class Program {
+    private let cl: COpenCLFunctions
+    private let handle: cl_program
+    private var kernels: [String: Kernel] = [:]
+
+    init(_ cl: COpenCLFunctions, _ handle: cl_program) {
+        self.cl = cl
+        self.handle = handle
+    }
+
+    deinit { _ = cl.clReleaseProgram(handle) }
+
+    func kernel(_ name: String) throws(BackendError) -> Kernel {
+        if let kernel = kernels[name] { return kernel }
+        let kernel = try Kernel(cl, handle, name)
+        kernels[name] = kernel
+        return kernel
+    }
+}
+
+/// Builds programs for one device.
+final class Programs {
+    private let cl: COpenCLFunctions
+    private let context: cl_context
+    private let device: cl_device_id
+    /// What a binary depends on besides source and options.
+    private let deviceKey: String
+    private let cache: ProgramCache?
+    private let kernelFolder: String?
+    private let commonOptions: String
+    private var built: [String: Program] = [:]
+    /// Programs built from source, and read from the cache.
+    private(set) var compiledCount = 0
+    private(set) var cachedCount = 0
+
+    init(
+        _ cl: COpenCLFunctions, _ context: cl_context, _ device: cl_device_id, deviceKey: String, cache: ProgramCache?,
+        kernelFolder: String?, commonOptions: String
+    ) {
+        self.cl = cl
+        self.context = context
+        self.device = device
+        self.deviceKey = deviceKey
+        self.cache = cache
+        self.kernelFolder = kernelFolder
+        self.commonOptions = commonOptions
+    }
+
+    /// The program of the given files, one after the other behind the prelude. `knobs` become -D options.
+    func program(_ files: [String], _ knobs: [(String, Int)] = []) throws(BackendError) -> Program {
+        let options = ([commonOptions] + knobs.map { "-D\($0.0)=\($0.1)" }).joined(separator: " ")
+        let key = files.joined(separator: "+") + " " + options
+        if let program = built[key] { return program }
+        var source = ""
+        for file in ["prelude"] + files {
+            source += "#line 1 \"Kernels/OpenCL/\(file).cl\"\n" + (try text(of: file)) + "\n"
+        }
+        let program = Program(cl, try build(source, options, name: files[files.count - 1]))
+        built[key] = program
+        return program
+    }
+
+    private func text(of file: String) throws(BackendError) -> String {
+        if let kernelFolder {
+            guard let bytes = readFile("\(kernelFolder)/\(file).cl") else {
+                throw BackendError(.kernel, "cannot read the kernel file '\(kernelFolder)/\(file).cl'")
+            }
+            return String(decoding: bytes, as: UTF8.self)
+        }
+        guard let source = clip_opencl_kernel(file) else {
+            throw BackendError(.kernel, "there is no kernel file '\(file).cl'")
+        }
+        return String(
+            decoding: UnsafeBufferPointer(start: source.pointee.text, count: source.pointee.length), as: UTF8.self)
+    }
+
+    private func build(_ source: String, _ options: String, name: String) throws(BackendError) -> cl_program {
+        let key = ContentKey([deviceKey, options, source])
+        if let binary = cache?.read(key), let program = load(binary, options) {
+            cachedCount += 1
+            return program
+        }
+        var status: cl_int = 0
+        var bytes = Array(source.utf8CString)
+        let created: cl_program? = bytes.withUnsafeMutableBufferPointer { buffer in
+            var start = UnsafePointer(buffer.baseAddress)
+            var length = buffer.count - 1
+            return cl.clCreateProgramWithSource(context, 1, &start, &length, &status)
+        }
+        guard let program = created else {
+            try check(status, "handing over the source of '\(name)'")
+            throw BackendError(.kernel, "OpenCL: no program '\(name)'")
+        }
+        var devices: cl_device_id? = device
+        status = cl.clBuildProgram(program, 1, &devices, options, nil, nil)
+        guard status == CL_SUCCESS else {
+            let log = buildLog(program)
+            _ = cl.clReleaseProgram(program)
+            throw BackendError(
+                .kernel,
+                "OpenCL: Kernels/OpenCL/\(name).cl does not build (\(String(cString: copencl_status_name(status))),"
+                    + " options '\(options)'): \(log)")
+        }
+        compiledCount += 1
+        if let cache, let binary = binary(of: program) { cache.write(key, binary) }
+        return program
+    }
+
+    /// A program from a binary; none where the driver does not take it, which is no error: it is built anew.
+    private func load(_ binary: [UInt8], _ options: String) -> cl_program? {
+        var devices: cl_device_id? = device
+        var length = binary.count
+        var binaryStatus: cl_int = 0
+        var status: cl_int = 0
+        let program = binary.withUnsafeBufferPointer { buffer in
+            var start = buffer.baseAddress
+            return cl.clCreateProgramWithBinary(context, 1, &devices, &length, &start, &binaryStatus, &status)
+        }
+        guard let program else { return nil }
+        guard status == CL_SUCCESS, binaryStatus == CL_SUCCESS,
+            cl.clBuildProgram(program, 1, &devices, options, nil, nil) == CL_SUCCESS
+        else {
+            _ = cl.clReleaseProgram(program)
+            return nil
+        }
+        return program
+    }
+
+    private func binary(of program: cl_program) -> [UInt8]? {
+        var size = 0
+        let sizes = cl_program_info(CL_PROGRAM_BINARY_SIZES)
+        guard cl.clGetProgramInfo(program, sizes, MemoryLayout<Int>.size, &size, nil) == CL_SUCCESS, size > 0 else {
+            return nil
+        }
+        var binary = [UInt8](repeating: 0, count: size)
+        let status = binary.withUnsafeMutableBufferPointer { buffer in
+            var start = buffer.baseAddress
+            return cl.clGetProgramInfo(
+                program, cl_program_info(CL_PROGRAM_BINARIES), MemoryLayout.size(ofValue: start), &start, nil)
+        }
+        return status == CL_SUCCESS ? binary : nil
+    }
+
+    private func buildLog(_ program: cl_program) -> String {
+        var size = 0
+        let what = cl_program_build_info(CL_PROGRAM_BUILD_LOG)
+        guard cl.clGetProgramBuildInfo(program, device, what, 0, nil, &size) == CL_SUCCESS, size > 1 else {
+            return "the driver gives no log"
+        }
+        var log = [UInt8](repeating: 0, count: size)
+        guard cl.clGetProgramBuildInfo(program, device, what, size, &log, nil) == CL_SUCCESS else {
+            return "the driver gives no log"
+        }
+        return String(decoding: log.prefix { $0 != 0 }.prefix(4000), as: UTF8.self)
+    }
+}
