@@ -281,6 +281,7 @@ struct AttentionCase: ConformanceOperation {
     var classToken = false
     var type = ElementType.float32
     var parts = 1
+    var transposed = false
 
     var name: String {
         let sizes =
@@ -289,6 +290,7 @@ struct AttentionCase: ConformanceOperation {
             + " mask=\(mask.rawValue) norm=\(norm.rawValue)" + (bias ? "" : " no-bias")
             + (peak == 1 ? "" : " peak=\(peak)") + (classToken ? " class-token" : "")
             + (type == .float32 ? "" : " weights=\(type.rawValue)") + (parts == 1 ? "" : " parts=\(parts)")
+            + (transposed ? " transposed" : "")
     }
     var itemCount: Int { lengths.count }
     var columns: Int { heads * valueWidth }
@@ -327,7 +329,14 @@ struct AttentionCase: ConformanceOperation {
         let queryKeyValue = try backend.prepare(
             QueryKeyValueParameters(
                 shape: shape, norm: NormSample(norm, columns: inputs, &generator).parameters,
-                weight: HostMatrix(weights.map { HostTensor($0.1, shape: [$0.0, inputs], as: type, aligned: false) }),
+                weight: HostMatrix(
+                    weights.map { width, values in
+                        guard transposed else {
+                            return HostTensor(values, shape: [width, inputs], as: type, aligned: false)
+                        }
+                        let columns = (0..<inputs).flatMap { c in (0..<width).map { values[$0 * inputs + c] } }
+                        return HostTensor(columns, shape: [inputs, width], as: type, aligned: false)
+                    }, transposed: transposed),
                 bias: bias ? biases.map { HostTensor($0.1, shape: [$0.0], as: type, aligned: false) } : []))
         let attentionMask: AttentionMask<B.AttentionBias>
         switch mask {
@@ -710,7 +719,8 @@ struct TokensCase: ConformanceOperation {
         let total = lengths.reduce(0, +)
         var ids = (0..<total).map { _ in Int32(generator.next() % UInt64(vocabulary)) }
         ids[0] = Int32(vocabulary - 1)
-        let places = lengths.flatMap { (0..<$0).map(Int32.init) }
+        // Any positions within the table, not only those in order.
+        let places = lengths.flatMap { (0..<$0).map { Int32(($0 * 5 + 2) % longest) } }
         let table = generator.normals(vocabulary * columns)
         let tokens = try backend.prepare(
             TokenParameters(
