@@ -284,9 +284,8 @@ struct AttentionCase: ConformanceOperation {
     var transposed = false
 
     var name: String {
-        let sizes =
-            Set(lengths).count == 1 ? "\(lengths.count)x\(lengths[0])" : lengths.map(String.init).joined(separator: ",")
-        return "attention lengths=\(sizes) inputs=\(inputs) heads=\(heads) key=\(keyWidth) value=\(valueWidth)"
+        return
+            "attention lengths=\(spelled(lengths)) inputs=\(inputs) heads=\(heads) key=\(keyWidth) value=\(valueWidth)"
             + " mask=\(mask.rawValue) norm=\(norm.rawValue)" + (bias ? "" : " no-bias")
             + (peak == 1 ? "" : " peak=\(peak)") + (classToken ? " class-token" : "")
             + (type == .float32 ? "" : " weights=\(type.rawValue)") + (parts == 1 ? "" : " parts=\(parts)")
@@ -370,6 +369,12 @@ struct AttentionCase: ConformanceOperation {
     }
 }
 
+/// 3x50, or 3,50,2.
+func spelled(_ lengths: [Int]) -> String {
+    Set(lengths).count == 1
+        ? "\(lengths.count)x\(lengths[0])" : lengths.map(String.init).joined(separator: ",")
+}
+
 /// The rows of packed sequences of these lengths.
 func packedRows(of items: Range<Int>, lengths: [Int]) -> Range<Int> {
     let start = lengths[..<items.lowerBound].reduce(0, +)
@@ -396,10 +401,8 @@ struct PooledAttentionCase: ConformanceOperation {
     var peak: Float = 1
 
     var name: String {
-        let sizes =
-            Set(lengths).count == 1 ? "\(lengths.count)x\(lengths[0])" : lengths.map(String.init).joined(separator: ",")
         return
-            "pooledAttention query=\(query.rawValue) lengths=\(sizes) inputs=\(inputs) heads=\(heads) key=\(keyWidth)"
+            "pooledAttention query=\(query.rawValue) lengths=\(spelled(lengths)) inputs=\(inputs) heads=\(heads) key=\(keyWidth)"
             + " value=\(valueWidth) outputs=\(outputs) norm=\(norm.rawValue)" + (bias ? "" : " no-bias")
             + (layerScale ? " layer-scale" : "") + (shortKeys ? " short-keys" : "") + (peak == 1 ? "" : " peak=\(peak)")
     }
@@ -706,7 +709,7 @@ struct TokensCase: ConformanceOperation {
     var type = ElementType.float32
 
     var name: String {
-        "tokens lengths=\(lengths.map(String.init).joined(separator: ",")) vocabulary=\(vocabulary) width=\(columns)"
+        "tokens lengths=\(spelled(lengths)) vocabulary=\(vocabulary) width=\(columns)"
             + (positions ? " positions" : "") + (type == .float32 ? "" : " table=\(type.rawValue)")
     }
     var itemCount: Int { lengths.count }
@@ -754,9 +757,7 @@ struct RowsCase: ConformanceOperation {
     var shortKeys = false
 
     var name: String {
-        let sizes =
-            Set(lengths).count == 1 ? "\(lengths.count)x\(lengths[0])" : lengths.map(String.init).joined(separator: ",")
-        return operation.rawValue + (operation == .meanRows ? " lengths=\(sizes)" : " rows=\(lengths.count)")
+        return operation.rawValue + (operation == .meanRows ? " lengths=\(spelled(lengths))" : " rows=\(lengths.count)")
             + " columns=\(columns)" + (shortKeys ? " short-keys" : "")
     }
     var itemCount: Int { lengths.count }

@@ -16,7 +16,7 @@ struct ChainCase: ConformanceOperation {
         self.blocks = blocks
     }
 
-    var name: String { "chain blocks=\(blocks) lengths=\(lengths.map(String.init).joined(separator: ","))" }
+    var name: String { "chain blocks=\(blocks) lengths=\(spelled(lengths))" }
     var itemCount: Int { lengths.count }
     var columns: Int { width }
 
