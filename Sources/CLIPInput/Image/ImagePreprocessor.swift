@@ -109,7 +109,8 @@ package struct ImagePreprocessor: Sendable {
     private func geometry(width: Int, height: Int) throws(ImageError) -> CICResize {
         let size = preprocessing.size
         guard size > 0, size <= 16384 else {
-            throw ImageError("A model's picture of \(size) x \(size) pixels was asked for; give a size from 1 to 16384.")
+            throw ImageError(
+                "A model's picture of \(size) x \(size) pixels was asked for; give a size from 1 to 16384.")
         }
         let scaled: (width: Int, height: Int)
         switch preprocessing.resizeMode {
