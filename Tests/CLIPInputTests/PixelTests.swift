@@ -103,6 +103,17 @@ struct PictureCase: Decodable, CustomTestStringConvertible, Sendable {
         #expect(throws: ImageError.self) { try Picture(width: 0, height: 23, rgb: []) }
     }
 
+    @Test("every kernel gives the same bytes", arguments: ImagePreprocessor.Kernels.allCases)
+    func kernels(_ kernels: ImagePreprocessor.Kernels) throws {
+        for picture in PictureCase.all where picture.expected != nil && picture.exif == nil {
+            let expected = try picture.preprocessor
+            let chosen = ImagePreprocessor(expected.preprocessing, kernels: kernels)
+            #expect(
+                try chosen.rgb(decoding: PictureCase.bytes(picture.file))
+                    == PictureCase.bytes(#require(picture.expected)), "\(picture.testDescription)")
+        }
+    }
+
     @Test("many threads decode at once without disturbing one another") func threads() async throws {
         let cases = PictureCase.all.filter { $0.expected != nil }
         let wrong = await withTaskGroup(of: Int.self) { group in
