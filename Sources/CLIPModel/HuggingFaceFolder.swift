@@ -32,7 +32,7 @@ enum HuggingFaceFolder {
         try reading { () throws(CheckpointError) in
             let file = try MappedFile(path: path)
             do throws(CheckpointError) {
-                return try JSON(parsing: file.bytes)
+                return try file.withBytes { (bytes) throws(CheckpointError) in try JSON(parsing: bytes) }
             } catch {
                 throw CheckpointError("\(path) is not sound JSON: \(error.description)")
             }
@@ -240,6 +240,7 @@ private struct ConfigurationReader {
             note(facts, (source, source, source, source))
             return facts
         }
+        guard case .object = file else { throw ModelError("\(name) is not a JSON object") }
         let section = Section(values: file, name: name)
         for key in ["do_resize", "do_center_crop", "do_normalize", "do_rescale"] {
             guard let value = present(section, key) else { continue }
@@ -273,6 +274,13 @@ private struct ConfigurationReader {
                     "\(name): do_center_crop is false, and pictures that are not square would not fit the model")
             }
             crop = side
+        }
+        switch resize {
+        case .shortest(let side), .squash(let side):
+            guard side >= crop else {
+                throw ModelError("\(name): size gives pictures of \(side) pixels, smaller than the crop of \(crop)")
+            }
+            guard side <= 1 << 15 else { throw ModelError("\(name): size is \(side) pixels, beyond any picture") }
         }
         if crop != imageSize {
             contradictions.append("\(name) gives pictures of \(crop) pixels a side, but the model takes \(imageSize)")

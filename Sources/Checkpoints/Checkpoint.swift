@@ -52,8 +52,13 @@ package struct StoredTensor: Sendable {
         self.range = range
     }
 
-    /// Valid while `memory` lives.
-    package var bytes: UnsafeRawBufferPointer { UnsafeRawBufferPointer(rebasing: memory.bytes[range]) }
+    /// Lends the tensor's bytes.
+    package func withBytes<Result, Failure: Error>(
+        _ body: (UnsafeRawBufferPointer) throws(Failure) -> Result
+    ) throws(Failure) -> Result {
+        try memory.withBytes { (bytes) throws(Failure) in try body(UnsafeRawBufferPointer(rebasing: bytes[range])) }
+    }
+
     /// Elements; the product of the shape, which was checked to fit when the file was read.
     package var count: Int { shape.reduce(1, *) }
 }

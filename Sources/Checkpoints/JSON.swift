@@ -104,7 +104,11 @@ package struct JSONReader {
     }
 
     private func text(_ range: Range<Int>) throws(CheckpointError) -> String {
-        guard let text = String(validating: UnsafeRawBufferPointer(rebasing: bytes[range]), as: UTF8.self) else {
+        let part = UnsafeRawBufferPointer(rebasing: bytes[range])
+        var high: UInt8 = 0
+        for byte in part { high |= byte }
+        if high < 0x80 { return String(decoding: part, as: UTF8.self) }
+        guard let text = String(validating: part, as: UTF8.self) else {
             throw failure("a string that is not UTF-8")
         }
         return text
@@ -179,6 +183,20 @@ package struct JSONReader {
 
     /// Reads a whole number of 0 or more that fits an `Int`.
     package mutating func count() throws(CheckpointError) -> Int {
+        skipSpace()
+        var value = 0
+        var end = position
+        while end < bytes.count, (0x30...0x39).contains(bytes[end]), end - position < 18 {
+            value = value * 10 + Int(bytes[end] - 0x30)
+            end += 1
+        }
+        // Up to 18 digits fit; whatever else there is, a point or a sign, is left to the general case.
+        if end > position, end < bytes.count, bytes[end] == UInt8(ascii: ",") || bytes[end] == UInt8(ascii: "]"),
+            bytes[position] != 0x30 || end - position == 1
+        {
+            position = end
+            return value
+        }
         guard case .integer(let value) = try number(), value >= 0 else {
             throw failure("expected a whole number of 0 or more")
         }

@@ -12,11 +12,22 @@ import Darwin
 package protocol TensorMemory: AnyObject, Sendable {
     /// What to call it in an error: a path.
     var name: String { get }
+    /// Valid while the object lives, which a mere use of the pointer does not ensure: see `withBytes`.
     var bytes: UnsafeRawBufferPointer { get }
     /// The bytes of this range will be read soon.
     func willNeed(_ range: Range<Int>)
     /// The bytes of this range are not needed soon. They stay readable.
     func letGo(_ range: Range<Int>)
+}
+
+extension TensorMemory {
+    /// Lends the bytes. The compiler may release an object after its last mention, so reading must happen in here.
+    package func withBytes<Result, Failure: Error>(
+        _ body: (UnsafeRawBufferPointer) throws(Failure) -> Result
+    ) throws(Failure) -> Result {
+        defer { withExtendedLifetime(self) {} }
+        return try body(bytes)
+    }
 }
 
 /// A whole file, mapped read-only; unmapped when the last reference goes.

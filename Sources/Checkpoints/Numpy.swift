@@ -13,14 +13,15 @@ package enum Numpy {
 
     package static func read(_ memory: any TensorMemory) throws(CheckpointError) -> StoredTensor {
         do throws(CheckpointError) {
-            return try parse(memory)
+            return try memory.withBytes { (bytes) throws(CheckpointError) in try parse(bytes, memory) }
         } catch {
             throw CheckpointError("\(memory.name) cannot be read as .npy: \(error.description)")
         }
     }
 
-    private static func parse(_ memory: any TensorMemory) throws(CheckpointError) -> StoredTensor {
-        let bytes = memory.bytes
+    private static func parse(
+        _ bytes: UnsafeRawBufferPointer, _ memory: any TensorMemory
+    ) throws(CheckpointError) -> StoredTensor {
         guard bytes.count >= 10, bytes.prefix(6).elementsEqual(magic) else {
             throw CheckpointError("it does not begin with NumPy's signature")
         }
@@ -46,7 +47,8 @@ package enum Numpy {
         ]
         guard let type = types[header.descr] else {
             throw CheckpointError(
-                "its elements are \(quoted(header.descr)); expected little-endian floats (<f2, <f4, <f8) or bytes (|u1)")
+                "its elements are \(quoted(header.descr)); expected little-endian floats (<f2, <f4, <f8) or bytes (|u1)"
+            )
         }
         guard !header.fortranOrder || header.shape.count < 2 else {
             throw CheckpointError("its array is in Fortran order; save numpy.ascontiguousarray(x) instead")
@@ -56,7 +58,8 @@ package enum Numpy {
         }
         guard size == bytes.count - start else {
             throw CheckpointError(
-                "its shape \(header.shape) of \(header.descr) takes \(size) bytes, but \(bytes.count - start) follow the header")
+                "its shape \(header.shape) of \(header.descr) takes \(size) bytes, but \(bytes.count - start) follow the header"
+            )
         }
         return StoredTensor(name: "", shape: header.shape, type: type, memory: memory, range: start..<bytes.count)
     }

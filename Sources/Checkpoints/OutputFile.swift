@@ -78,7 +78,9 @@ package final class OutputFile {
     func overwrite(_ bytes: [UInt8], at offset: Int) throws(CheckpointError) {
         var done = 0
         while done < bytes.count {
-            let count = bytes[done...].withUnsafeBytes { pwrite(descriptor, $0.baseAddress, $0.count, off_t(offset + done)) }
+            let count = bytes[done...].withUnsafeBytes {
+                pwrite(descriptor, $0.baseAddress, $0.count, off_t(offset + done))
+            }
             if count < 0 && errno == EINTR { continue }
             if count <= 0 { throw Self.failure(path) }
             done += count
@@ -117,7 +119,8 @@ package final class OutputFile {
         }
     }
 
-    private static func write(_ bytes: ArraySlice<UInt8>, to descriptor: Int32, _ path: String) throws(CheckpointError) {
+    private static func write(_ bytes: ArraySlice<UInt8>, to descriptor: Int32, _ path: String) throws(CheckpointError)
+    {
         try bytes.withUnsafeBufferPointer { (bytes) throws(CheckpointError) in
             try write(UnsafeRawBufferPointer(bytes), to: descriptor, path)
         }

@@ -16,7 +16,9 @@ package enum Safetensors {
     /// Reads a header and checks that the tensors fill the rest without gap or overlap, as the reference demands.
     package static func read(_ memory: any TensorMemory) throws(CheckpointError) -> Checkpoint {
         do throws(CheckpointError) {
-            let (tensors, metadata) = try parse(memory)
+            let (tensors, metadata) = try memory.withBytes { (bytes) throws(CheckpointError) in
+                try parse(bytes, memory)
+            }
             return try Checkpoint(name: memory.name, tensors: tensors, metadata: metadata)
         } catch {
             throw error.description.hasPrefix(memory.name)
@@ -25,9 +27,8 @@ package enum Safetensors {
     }
 
     private static func parse(
-        _ memory: any TensorMemory
+        _ bytes: UnsafeRawBufferPointer, _ memory: any TensorMemory
     ) throws(CheckpointError) -> (tensors: [StoredTensor], metadata: [String: String]) {
-        let bytes = memory.bytes
         guard bytes.count >= 8 else {
             throw CheckpointError("it has \(bytes.count) bytes, and the length of the header alone takes 8")
         }
@@ -117,9 +118,9 @@ package enum Safetensors {
                 switch key {
                 case "dtype" where typeName == nil: typeName = try reader.string()
                 case "shape" where shape == nil:
-                    shape = try Self.counts(&reader, limit: mostDimensions, "\(quoted(name)): the shape")
+                    shape = try Self.counts(&reader, limit: mostDimensions, "shape", of: name)
                 case "data_offsets" where offsets == nil:
-                    offsets = try Self.counts(&reader, limit: 2, "\(quoted(name)): data_offsets")
+                    offsets = try Self.counts(&reader, limit: 2, "data_offsets", of: name)
                 case "dtype", "shape", "data_offsets":
                     throw CheckpointError("the tensor \(quoted(name)) has \(key) twice")
                 default:
@@ -154,11 +155,13 @@ package enum Safetensors {
         }
 
         private static func counts(
-            _ reader: inout JSONReader, limit: Int, _ what: String
+            _ reader: inout JSONReader, limit: Int, _ key: String, of name: String
         ) throws(CheckpointError) -> [Int] {
             var counts: [Int] = []
             try reader.array { (reader) throws(CheckpointError) in
-                guard counts.count < limit else { throw CheckpointError("\(what) has more than \(limit) numbers") }
+                guard counts.count < limit else {
+                    throw CheckpointError("the tensor \(quoted(name)) has a \(key) of more than \(limit) numbers")
+                }
                 counts.append(try reader.count())
             }
             return counts

@@ -49,7 +49,9 @@ extension Safetensors {
             end += tensor.range.count
         }
         try file.write(header(entries, metadata: metadata))
-        for tensor in tensors { try file.write(tensor.bytes) }
+        for tensor in tensors {
+            try tensor.withBytes { (bytes) throws(CheckpointError) in try file.write(bytes) }
+        }
         try file.commit()
     }
 

@@ -9,7 +9,7 @@ extension Safetensors {
         let index = try MappedFile(path: indexPath)
         let map: [(name: String, file: String)]
         do throws(CheckpointError) {
-            map = try weightMap(index.bytes)
+            map = try index.withBytes { (bytes) throws(CheckpointError) in try weightMap(bytes) }
         } catch {
             throw CheckpointError("\(indexPath) is not a sound index of safetensors files: \(error.description)")
         }

@@ -1,7 +1,6 @@
+import Checkpoints
 // What the tests of file formats share: memory with given bytes, safetensors built by hand, a random source.
 import Testing
-
-import Checkpoints
 
 /// Bytes in memory, as if a file were mapped.
 final class TestMemory: TensorMemory {
@@ -56,5 +55,15 @@ func message(_ body: () throws -> Void) -> String? {
         return nil
     } catch {
         return "\(error)"
+    }
+}
+
+extension StoredTensor {
+    /// A copy of the bytes.
+    var content: [UInt8] { withBytes { Array($0) } }
+
+    /// The elements of a float32 tensor.
+    var floats: [Float] {
+        withBytes { bytes in (0..<count).map { bytes.loadUnaligned(fromByteOffset: $0 * 4, as: Float.self) } }
     }
 }
