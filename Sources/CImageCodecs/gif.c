@@ -11,6 +11,7 @@ typedef struct {
     const uint8_t *next;
     size_t left;
     int ranOut;
+    int blockCut;     // the file ends inside a block, of which Pillow then reads nothing
     int transparent;  // index of the transparent colour, or -1
 } Source;
 
@@ -23,13 +24,16 @@ static int on_read(GifFileType *gif, GifByteType *into, int count) {
     memset(into + taken, 0, (size_t)count - taken);
     source->next += taken;
     source->left -= taken;
-    if (taken < (size_t)count) source->ranOut = 1;
+    if (taken < (size_t)count) {
+        source->ranOut = 1;
+        if (count > 1) source->blockCut = 1;
+    }
     return count;
 }
 
 /// Reads up to the first picture's descriptor. Returns NULL, with `status` and the detail set, when there is none.
 static GifFileType *open_first(const uint8_t *bytes, size_t count, Source *source, CICImage *image, CICStatus *status) {
-    *source = (Source){bytes, count, 0, -1};
+    *source = (Source){.next = bytes, .left = count, .transparent = -1};
     int error = 0;
     GifFileType *gif = DGifOpen(source, on_read, &error);
     if (!gif) {
@@ -95,11 +99,42 @@ CICStatus cic_gif_describe(const uint8_t *bytes, size_t count, CICImage *image) 
     return status;
 }
 
+/// Whether the codes of the picture that `gif` stands at spell `pixels` pixels by the rules of LZW. giflib draws
+/// something for codes that are not in its table yet; Pillow refuses them.
+static int spells(GifFileType *gif, const Source *source, size_t pixels) {
+    enum { tableSize = 4096 };
+    uint32_t lengths[tableSize];  // of the string that each code stands for
+    int codeSize = source->next[-1], clear = 1 << codeSize, next = clear + 2, previous = -1;
+    for (int code = 0; code < clear; code++) lengths[code] = 1;
+    while (pixels > 0) {
+        int code;
+        if (DGifGetLZCodes(gif, &code) == GIF_ERROR || code < 0) return 0;
+        if (code == clear) {
+            next = clear + 2;
+            previous = -1;
+            continue;
+        }
+        if (code >= tableSize || (previous < 0 ? code > clear : code > next)) return 0;
+        if (previous >= 0 && next < tableSize) lengths[next++] = lengths[previous] + 1;
+        pixels -= lengths[code] < pixels ? lengths[code] : pixels;
+        previous = code;
+    }
+    return 1;
+}
+
 CICStatus cic_gif_decode(const uint8_t *bytes, size_t count, CICImage *image, RowSink *sink) {
     static const int firstRows[] = {0, 4, 2, 1}, rowSteps[] = {8, 8, 4, 2};
     Source source;
     CICStatus status = CICStatusOK;
     GifFileType *gif = open_first(bytes, count, &source, image, &status);
+    if (!gif) return status;
+    size_t pixels = (size_t)gif->Image.Width * (size_t)gif->Image.Height;
+    int valid = spells(gif, &source, pixels), cut = source.ranOut;
+    DGifCloseFile(gif, NULL);
+    if (!valid) {
+        return cut ? CICStatusTruncated : cic_fail(image, CICStatusBroken, "its compressed data are damaged");
+    }
+    gif = open_first(bytes, count, &source, image, &status);
     if (!gif) return status;
     describe(gif, image);
     size_t width = (size_t)image->width, height = (size_t)image->height;
@@ -118,7 +153,7 @@ CICStatus cic_gif_decode(const uint8_t *bytes, size_t count, CICImage *image, Ro
             whole = DGifGetLine(gif, frame + (size_t)y * width, frameWidth) != GIF_ERROR;
         }
     }
-    if (whole) {
+    if (whole && !source.blockCut) {
         for (int32_t y = 0; y < image->height; y++) sink->row(sink, y, screen + (size_t)y * width);
     } else {
         status = source.ranOut ? CICStatusTruncated : cic_fail(image, CICStatusBroken, "its compressed data are damaged");

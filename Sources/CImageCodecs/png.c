@@ -64,10 +64,11 @@ CICStatus cic_png_describe(const uint8_t *bytes, size_t count, CICImage *image) 
 typedef struct {
     png_structp png;
     png_infop info;
-    const uint8_t *next;
-    size_t left;
+    const uint8_t *bytes;
+    size_t count, at;
+    size_t cutChunk;  // where the chunk begins in whose data the file ends, or 0
     int ranOut;
-    uint32_t lastRowSeen;  // 1 + the last row that came through, to know whether an error came after the picture
+    uint32_t rowsSeen, rowsExpected;  // to know whether an error came after the picture
     CICImage *image;
     uint8_t *rows;
     jmp_buf onError;
@@ -86,20 +87,35 @@ static void on_warning(png_structp png, png_const_charp message) {
 
 static void on_read(png_structp png, png_bytep into, size_t count) {
     Reader *reader = png_get_io_ptr(png);
-    if (count > reader->left) {
+    if (count > reader->count - reader->at) {
         reader->ranOut = 1;
         png_error(png, "the file ends inside the picture");
     }
-    memcpy(into, reader->next, count);
-    reader->next += count;
-    reader->left -= count;
+    memcpy(into, reader->bytes + reader->at, count);
+    if (reader->at == reader->cutChunk && reader->cutChunk && count >= 4) {
+        // Say that the chunk is as long as the file lets it be, so that libpng takes what is there: the picture may
+        // be whole although the chunk is not.
+        png_save_uint_32(into, (png_uint_32)(reader->count - reader->at - 8));
+    }
+    reader->at += count;
+}
+
+/// Where the chunk begins whose data the file does not hold entirely, or 0.
+static size_t find_cut_chunk(const uint8_t *bytes, size_t count) {
+    for (size_t at = 8; count - at >= 8;) {
+        size_t length = big_endian32(bytes + at);
+        if (length > count - at - 8) return at;
+        if (count - at - 8 - length < 4) return 0;
+        at += 12 + length;
+    }
+    return 0;
 }
 
 static void on_row(png_structp png, png_row_infop info, png_bytep row) {
     (void)info;
     (void)row;
     Reader *reader = png_get_user_transform_ptr(png);
-    reader->lastRowSeen = png_get_current_row_number(png) + 1;
+    reader->rowsSeen++;
 }
 
 static CICStatus close_reader(Reader *reader, CICStatus status) {
@@ -111,18 +127,19 @@ static CICStatus close_reader(Reader *reader, CICStatus status) {
 CICStatus cic_png_decode(const uint8_t *bytes, size_t count, CICImage *image, RowSink *sink) {
     static const png_byte ignored[] = "bKGD\0cHRM\0eXIf\0gAMA\0hIST\0iCCP\0iTXt\0oFFs\0pCAL\0sBIT\0sCAL\0sPLT\0sRGB\0"
                                       "tEXt\0tIME\0tRNS\0zTXt";
-    Reader reader = {.next = bytes, .left = count, .image = image};
+    Reader reader = {
+        .bytes = bytes, .count = count, .cutChunk = find_cut_chunk(bytes, count), .image = image};
     size_t rowBytes = (size_t)image->width * (size_t)cic_bytes_per_pixel(image->mode);
-    // Kept across longjmp, hence volatile.
-    volatile int interlaced = 0;
+    volatile int interlaced = 0;  // kept across longjmp
     if (setjmp(reader.onError)) {
-        int complete = !interlaced && reader.lastRowSeen == (uint32_t)image->height && reader.rows;
-        if (complete) {
-            // The last row was there and the trouble came behind it, where Pillow does not look.
-            sink->row(sink, image->height - 1, reader.rows);
-            return close_reader(&reader, CICStatusOK);
+        if (!reader.rows || reader.rowsSeen < reader.rowsExpected) {
+            return close_reader(&reader, reader.ranOut ? CICStatusTruncated : CICStatusBroken);
         }
-        return close_reader(&reader, reader.ranOut ? CICStatusTruncated : CICStatusBroken);
+        // The last row was there and the trouble came behind it, where Pillow does not look.
+        for (int32_t y = interlaced ? 0 : image->height - 1; y < image->height; y++) {
+            sink->row(sink, y, reader.rows + (interlaced ? (size_t)y * rowBytes : 0));
+        }
+        return close_reader(&reader, CICStatusOK);
     }
     reader.png = png_create_read_struct(PNG_LIBPNG_VER_STRING, &reader, on_error, on_warning);
     reader.info = reader.png ? png_create_info_struct(reader.png) : NULL;
@@ -168,6 +185,11 @@ CICStatus cic_png_decode(const uint8_t *bytes, size_t count, CICImage *image, Ro
     png_set_user_transform_info(png, &reader, 0, 0);
     interlaced = png_get_interlace_type(png, reader.info) != PNG_INTERLACE_NONE;
     int passes = png_set_interlace_handling(png);
+    png_uint_32 width = (png_uint_32)image->width, height = (png_uint_32)image->height;
+    for (int pass = 0; interlaced && pass < passes; pass++) {
+        if (PNG_PASS_COLS(width, pass) > 0) reader.rowsExpected += PNG_PASS_ROWS(height, pass);
+    }
+    if (!interlaced) reader.rowsExpected = height;
     png_read_update_info(png, reader.info);
     if (png_get_rowbytes(png, reader.info) != rowBytes) png_error(png, "the rows have an unexpected length");
 

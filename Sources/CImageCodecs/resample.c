@@ -54,14 +54,17 @@ typedef struct {
     VerticalKernel *vertical;
 } Kernels;
 
-static Kernels best_kernels(void) {
+static Kernels choose_kernels(CICKernels wanted) {
 #if defined(__x86_64__)
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
-        __builtin_cpu_supports("avx512dq")) {
+    if (wanted == CICKernelsBest && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+        __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq")) {
         return (Kernels){horizontal4_avx512, horizontal1_avx512, vertical_avx512};
     }
-    if (__builtin_cpu_supports("avx2")) return (Kernels){horizontal4_avx2, horizontal1_avx2, vertical_avx2};
+    if (wanted != CICKernelsGeneric && __builtin_cpu_supports("avx2")) {
+        return (Kernels){horizontal4_avx2, horizontal1_avx2, vertical_avx2};
+    }
 #endif
+    (void)wanted;
     return (Kernels){horizontal4_generic, horizontal1_generic, vertical_generic};
 }
 
@@ -457,7 +460,7 @@ static int open_resizer(Resizer *resizer, const CICImage *image, const CICResize
         .image = image,
         .resize = resize,
         .rgb = rgb,
-        .kernels = best_kernels(),
+        .kernels = choose_kernels(resize->kernels),
         .pixelBytes = (size_t)cic_bytes_per_pixel(image->mode),
         .x = larger(-resize->left, 0),
         .y = larger(-resize->top, 0),

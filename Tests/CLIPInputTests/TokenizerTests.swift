@@ -112,22 +112,41 @@ import Foundation
         let a = Int32(UInt8(ascii: "a"))
         let b = Int32(UInt8(ascii: "b"))
         let pairs: [MergeTable.Merge] = [(a, a, 600), (600, a, 601), (b, 600, 602), (602, b + 256, 603)]
-        let merges = MergeTable(
-            symbols: Array(0..<256), endOfWordSymbols: Array(256..<512),
-            merges: pairs)
-        let tokenizer = BytePairTokenizer(
-            merges: merges, specialTokens: .openAI, startOfText: 700, endOfText: 701, vocabularySize: 702)
-        #expect(tokenizer.encode("aaaaab") == [600, 601, b + 256])
-        #expect(tokenizer.encode("baab") == [603])
-        #expect(tokenizer.encode("aa") == [a, a + 256])
-        #expect(tokenizer.encode("b") == [b + 256])
+        // Every (a, a) goes before the first (600, a), whichever has the lower rank.
+        let swapped = [pairs[1], pairs[0], pairs[2], pairs[3]]
+        for (pairs, longWord) in [(pairs, 0), (pairs, 128), (swapped, 0), (swapped, 128)] {
+            let merges = MergeTable(
+                symbols: Array(0..<256), endOfWordSymbols: Array(256..<512), merges: pairs, longWord: longWord)
+            let tokenizer = BytePairTokenizer(
+                merges: merges, specialTokens: .openAI, startOfText: 700, endOfText: 701, vocabularySize: 702)
+            #expect(tokenizer.encode("aaaaab") == [600, 601, b + 256])
+            #expect(tokenizer.encode("baab") == [603])
+            #expect(tokenizer.encode("aa") == [a, a + 256])
+            #expect(tokenizer.encode("b") == [b + 256])
+        }
+    }
+
+    @Test("long words have the tokens that passes over the word find")
+    func longWords() {
+        let queue = BytePairTokenizer(
+            merges: .clip(longWord: 0), specialTokens: .openAI, startOfText: 49406, endOfText: 49407,
+            vocabularySize: 49408)
+        var random = SystemRandomNumberGenerator()
+        for length in 1...120 {
+            let letters = (0..<length).map { _ in "etaoinshrdlué".randomElement(using: &random) ?? "e" }
+            let word = String(letters) + String(repeating: "a", count: length % 7)
+            #expect(queue.encode(word) == tokenizer.encode(word), "\(word)")
+        }
     }
 
     @Test("long texts take time in proportion", .timeLimit(.minutes(1)))
     func longTexts() {
         let count = 200_000
-        for unit in ["a", "“", "Ã©", "&am", "\u{301}\u{323}", "\u{1B}[", "<", "a€ ÃÂ¤ "] {
-            let text = String(repeating: unit, count: count)
+        for unit in [
+            "a", "thequickbrownfoxjumpsoverthelazydog", "日本語の文章", "“", "Ã©", "&am", "\u{301}\u{323}", "\u{1B}[", "<",
+            "a€ ÃÂ¤ ",
+        ] {
+            let text = String(repeating: unit, count: count / unit.unicodeScalars.count)
             #expect(!tokenizer.encode(text).isEmpty)
         }
     }

@@ -10,10 +10,13 @@ final class Buffer {
     private let cl: COpenCLFunctions
 
     init(
-        _ cl: COpenCLFunctions, _ context: cl_context, _ flags: Int32, _ byteCount: Int, for what: String
+        _ cl: COpenCLFunctions, _ context: cl_context, _ flags: Int32, _ byteCount: Int,
+        copying source: UnsafeRawPointer? = nil, for what: String
     ) throws(BackendError) {
         var status: cl_int = 0
-        guard let handle = cl.clCreateBuffer(context, cl_mem_flags(flags), byteCount, nil, &status) else {
+        let flags = cl_mem_flags(flags | (source == nil ? 0 : CL_MEM_COPY_HOST_PTR))
+        let created = cl.clCreateBuffer(context, flags, byteCount, UnsafeMutableRawPointer(mutating: source), &status)
+        guard let handle = created else {
             try check(status, "allocating \(byteCount) bytes for \(what)")
             throw BackendError(.outOfMemory, "OpenCL: no memory for \(what)")
         }
@@ -91,7 +94,7 @@ final class Arena {
                     + " \(largestAllocation >> 20) MiB in one piece; use smaller batches")
         }
         // Each chunk as large as all before it, so that their number stays small.
-        let size = max(wanted, min(max(byteCount, self.byteCount, 16 << 20), largestAllocation, 1 << 30))
+        let size = max(wanted, min(max(self.byteCount, 16 << 20), largestAllocation, 1 << 30))
         let buffer = try Buffer(cl, context, CL_MEM_READ_WRITE, size, for: "activations")
         chunks.append(Chunk(buffer: buffer, free: [0..<size]))
         return region(chunk: chunks.count - 1, free: 0, wanted, guardBytes, byteCount)
@@ -139,6 +142,27 @@ final class Arena {
     }
 }
 
+/// An in-order queue, released after the last thing that uses it.
+final class Queue {
+    let handle: cl_command_queue
+    private let cl: COpenCLFunctions
+
+    init(_ cl: COpenCLFunctions, _ context: cl_context, _ device: cl_device_id) throws(BackendError) {
+        var status: cl_int = 0
+        guard let handle = cl.clCreateCommandQueue(context, device, 0, &status) else {
+            try check(status, "creating a queue")
+            throw BackendError(.unavailable, "OpenCL: no queue")
+        }
+        self.cl = cl
+        self.handle = handle
+    }
+
+    deinit {
+        _ = cl.clFinish(handle)
+        _ = cl.clReleaseCommandQueue(handle)
+    }
+}
+
 /// Pinned host memory of one lane, mapped for its whole life: what is sent waits here until the device has taken it, and
 /// what is read back arrives here.
 final class Staging {
@@ -150,17 +174,19 @@ final class Staging {
     private var chunks: [Chunk] = []
     private let cl: COpenCLFunctions
     private let context: cl_context
-    private let queue: cl_command_queue
+    private let queue: Queue
 
-    init(_ cl: COpenCLFunctions, _ context: cl_context, _ queue: cl_command_queue) {
+    init(_ cl: COpenCLFunctions, _ context: cl_context, _ queue: Queue) {
         self.cl = cl
         self.context = context
         self.queue = queue
     }
 
     deinit {
-        for chunk in chunks { _ = cl.clEnqueueUnmapMemObject(queue, chunk.buffer.handle, chunk.bytes, 0, nil, nil) }
-        _ = cl.clFinish(queue)
+        for chunk in chunks {
+            _ = cl.clEnqueueUnmapMemObject(queue.handle, chunk.buffer.handle, chunk.bytes, 0, nil, nil)
+        }
+        _ = cl.clFinish(queue.handle)
     }
 
     /// Room for `byteCount` bytes, valid until `reset`.
@@ -175,7 +201,7 @@ final class Staging {
         var status: cl_int = 0
         let flags = cl_map_flags(CL_MAP_READ | CL_MAP_WRITE)
         let mapped = cl.clEnqueueMapBuffer(
-            queue, buffer.handle, cl_bool(CL_TRUE), flags, 0, size, 0, nil, nil, &status)
+            queue.handle, buffer.handle, cl_bool(CL_TRUE), flags, 0, size, 0, nil, nil, &status)
         guard let bytes = mapped else {
             try check(status, "mapping \(size) bytes of staging")
             throw BackendError(.outOfMemory, "OpenCL: no memory for staging")

@@ -38,7 +38,8 @@ final class Lane {
         let offset: Int
     }
 
-    let queue: cl_command_queue
+    private let commands: Queue
+    var queue: cl_command_queue { commands.handle }
     let arena: Arena
     let staging: Staging
     var pending: Pending?
@@ -52,21 +53,14 @@ final class Lane {
     init(
         _ cl: COpenCLFunctions, _ context: cl_context, _ device: cl_device_id, largestAllocation: Int
     ) throws(BackendError) {
-        var status: cl_int = 0
-        guard let queue = cl.clCreateCommandQueue(context, device, 0, &status) else {
-            try check(status, "creating a queue")
-            throw BackendError(.unavailable, "OpenCL: no queue")
-        }
+        commands = try Queue(cl, context, device)
         self.cl = cl
-        self.queue = queue
         arena = Arena(cl, context, largestAllocation: largestAllocation)
-        staging = Staging(cl, context, queue)
+        staging = Staging(cl, context, commands)
     }
 
     deinit {
         if let pending { _ = cl.clReleaseEvent(pending.event) }
-        _ = cl.clFinish(queue)
-        _ = cl.clReleaseCommandQueue(queue)
     }
 
     func finish() throws(BackendError) {

@@ -128,19 +128,15 @@ extension OpenCLBackend {
         let panel = linearTile.panel
         let panels = (order.count + panel - 1) / panel
         let step = panels * panel * inputs
-        let buffer = try weightBuffer(byteCount: groups * step * elementSize, for: "a weight")
+        let rows = order.count
+        let all = (0..<groups).flatMap { group in order.map { $0 + group * (rowCount / groups) } }
+        let buffer =
+            elementSize == 4
+            ? try weightBuffer(panelled(weight, inputs, all, rows, panel) { $0 }, for: "a weight")
+            : try weightBuffer(panelled(weight, inputs, all, rows, panel) { Float16($0).bitPattern }, for: "a weight")
         var packedBias = [Float](repeating: 0, count: groups * panels * panel)
-        for group in 0..<groups {
-            let first = group * (rowCount / groups)
-            if elementSize == 4 {
-                try write(
-                    panelled(weight, inputs, order, first, panel) { $0 }, to: buffer, at: group * step * elementSize)
-            } else {
-                try write(
-                    panelled(weight, inputs, order, first, panel) { Float16($0).bitPattern }, to: buffer,
-                    at: group * step * elementSize)
-            }
-            for (column, row) in order.enumerated() { packedBias[group * panels * panel + column] = biases[first + row] }
+        for (index, row) in all.enumerated() {
+            packedBias[index / rows * panels * panel + index % rows] = biases[row]
         }
         return ProductWeights(
             weight: buffer, bias: hasBias ? try weightBuffer(packedBias, for: "a bias") : zeros,
@@ -150,33 +146,28 @@ extension OpenCLBackend {
             weightStep: step, biasStep: hasBias ? panels * panel : 0)
     }
 
-    /// `[panels][inputs][panel]`, zero-padded.
+    /// `[panels][inputs][panel]`, zero-padded, for each `rows` of the order.
     private func panelled<Element: BitwiseCopyable>(
-        _ weight: [Float], _ inputs: Int, _ order: [Int], _ first: Int, _ panel: Int, _ convert: (Float) -> Element
+        _ weight: [Float], _ inputs: Int, _ order: [Int], _ rows: Int, _ panel: Int, _ convert: (Float) -> Element
     ) -> [Element] {
-        let panels = (order.count + panel - 1) / panel
+        let panels = (rows + panel - 1) / panel
+        let count = order.count / rows * panels * panel * inputs
         let zero = convert(0)
-        return [Element](unsafeUninitializedCapacity: panels * panel * inputs) { packed, initialized in
+        return [Element](unsafeUninitializedCapacity: count) { packed, initialized in
             weight.withUnsafeBufferPointer { weight in
-                for p in 0..<panels {
+                for p in 0..<(order.count / rows * panels) {
+                    let (group, first) = (p / panels, p % panels * panel)
                     for c in 0..<panel {
                         var to = p * inputs * panel + c
-                        guard p * panel + c < order.count else {
-                            for _ in 0..<inputs {
-                                packed[to] = zero
-                                to += panel
-                            }
-                            continue
-                        }
-                        let row = (first + order[p * panel + c]) * inputs
+                        let from = first + c < rows ? order[group * rows + first + c] * inputs : nil
                         for k in 0..<inputs {
-                            packed[to] = convert(weight[row + k])
+                            packed[to] = from.map { convert(weight[$0 + k]) } ?? zero
                             to += panel
                         }
                     }
                 }
             }
-            initialized = panels * panel * inputs
+            initialized = count
         }
     }
 

@@ -306,33 +306,29 @@ package final class OpenCLBackend: Backend {
 
     // MARK: Weights
 
-    /// A buffer that lives as long as the model, filled from the host.
+    /// A buffer that lives as long as the model, with its values from its creation on: a write on one queue, blocking or
+    /// not, was seen to arrive late for kernels of another (Intel's CPU runtime 2026.22).
     func weightBuffer<Element: BitwiseCopyable>(_ values: [Element], for what: String) throws(BackendError) -> Buffer {
-        let byteCount = max(values.count * MemoryLayout<Element>.stride, 4)
-        let buffer = try weightBuffer(byteCount: byteCount, for: what)
-        try write(values, to: buffer, at: 0)
-        return buffer
-    }
-
-    func weightBuffer(byteCount: Int, for what: String) throws(BackendError) -> Buffer {
+        if values.isEmpty { return zeros }
+        let byteCount = values.count * MemoryLayout<Element>.stride
         guard byteCount <= Int(clamping: description.largestAllocation) else {
             throw BackendError(
                 .outOfMemory,
                 "OpenCL: \(what) takes \(byteCount >> 20) MiB and \(device.identifier) allows"
                     + " \(description.largestAllocation >> 20) MiB in one piece")
         }
-        return try Buffer(cl, context, CL_MEM_READ_ONLY, byteCount, for: what)
+        return try values.withUnsafeBytes { bytes in
+            Result { () throws(BackendError) in
+                try Buffer(cl, context, CL_MEM_READ_ONLY, byteCount, copying: bytes.baseAddress, for: what)
+            }
+        }.get()
     }
 
-    func write<Element: BitwiseCopyable>(
-        _ values: [Element], to buffer: Buffer, at offset: Int
-    ) throws(BackendError) {
-        if values.isEmpty { return }
-        let status = values.withUnsafeBytes {
-            cl.clEnqueueWriteBuffer(
-                lanes[0].queue, buffer.handle, cl_bool(CL_TRUE), offset, $0.count, $0.baseAddress, 0, nil, nil)
-        }
-        try check(status, "sending weights")
+    /// The same, stored as the precision says.
+    func elementBuffer(_ values: [Float], for what: String) throws(BackendError) -> Buffer {
+        elementSize == 4
+            ? try weightBuffer(values, for: what)
+            : try weightBuffer(values.map { Float16($0).bitPattern }, for: what)
     }
 
     /// A small vector of floats, or zeros' buffer where there is none.

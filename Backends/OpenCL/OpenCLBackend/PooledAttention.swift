@@ -116,9 +116,7 @@ extension OpenCLBackend {
                 values[head * inputs + c] = Float(sum)
             }
         }
-        return elementSize == 4
-            ? try weightBuffer(values, for: "a query")
-            : try weightBuffer(values.map { Float16($0).bitPattern }, for: "a query")
+        return try elementBuffer(values, for: "a query")
     }
 
     package func pooledAttention(

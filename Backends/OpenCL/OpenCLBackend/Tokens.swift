@@ -22,29 +22,11 @@ package final class OpenCLTokens {
 extension OpenCLBackend {
     package func prepare(_ parameters: TokenParameters) throws(BackendError) -> OpenCLTokens {
         let (rows, width) = (parameters.table.rows, parameters.table.columns)
-        let table = try weightBuffer(byteCount: rows * width * elementSize, for: "the token table")
-        // In parts, so that the table is not in host memory twice over.
-        let part = max(1, (4 << 20) / max(width, 1))
-        for first in stride(from: 0, to: rows, by: part) {
-            let range = first..<min(first + part, rows)
-            let values = [Float](unsafeUninitializedCapacity: range.count * width) { buffer, initialized in
-                parameters.table.copyRows(
-                    range, into: UnsafeMutableBufferPointer(rebasing: buffer[..<(range.count * width)]))
-                initialized = range.count * width
-            }
-            if elementSize == 4 {
-                try write(values, to: table, at: first * width * 4)
-            } else {
-                try write(values.map { Float16($0).bitPattern }, to: table, at: first * width * 2)
-            }
-        }
+        let table = try elementBuffer(parameters.table.floats(), for: "the token table")
         var positions: Buffer?
         if let tensor = parameters.positions {
             precondition(tensor.shape.count == 2 && tensor.shape[1] == width, "positions do not fit the table")
-            positions =
-                elementSize == 4
-                ? try weightBuffer(tensor.floats(), for: "positions")
-                : try weightBuffer(tensor.floats().map { Float16($0).bitPattern }, for: "positions")
+            positions = try elementBuffer(tensor.floats(), for: "positions")
         }
         return OpenCLTokens(
             table: table, positions: positions, vocabulary: rows, positionCount: parameters.positions?.shape[0] ?? 0,

@@ -42,6 +42,9 @@ typedef struct CICImage {
 
 typedef enum CICFilter { CICFilterBicubic = 0, CICFilterBilinear } CICFilter;
 
+/// Which code scales: all give the same bytes, and tests compare them. What the machine lacks becomes generic.
+typedef enum CICKernels { CICKernelsBest = 0, CICKernelsAVX2, CICKernelsGeneric } CICKernels;
+
 /// Scale the whole picture to `scaledWidth` by `scaledHeight`, then cut or pad to `width` by `height`: pixel (x, y) of
 /// the result is pixel (x + left, y + top) of the scaled picture, or `fill` in every channel where that lies outside.
 typedef struct CICResize {
@@ -49,6 +52,7 @@ typedef struct CICResize {
     int32_t left, top;  // negative where the result is padded
     int32_t width, height;
     CICFilter filter;
+    CICKernels kernels;
     uint8_t fill;
 } CICResize;
 

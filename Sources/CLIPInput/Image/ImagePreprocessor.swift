@@ -7,21 +7,28 @@ internal import CImageCodecs
 /// open_clip's `image_transform` for the other resize modes. A value of this type holds no state and may be used from
 /// many threads at once.
 package struct ImagePreprocessor: Sendable {
+    /// Which code scales. All give the same bytes, which is what tests look at; what the machine lacks is generic.
+    package enum Kernels: Sendable, CaseIterable {
+        case best, avx2, generic
+    }
+
     package let preprocessing: Preprocessing
     /// Whether pictures are turned as their EXIF data say. The reference does not.
     package let appliesOrientation: Bool
     /// Larger pictures are refused.
     package let pixelLimit: Int
+    package let kernels: Kernels
     /// The normalised value of every byte in every channel, [3, 256].
     private let table: [Float]
 
     package init(
         _ preprocessing: Preprocessing, appliesOrientation: Bool = false,
-        pixelLimit: Int = Picture.defaultPixelLimit
+        pixelLimit: Int = Picture.defaultPixelLimit, kernels: Kernels = .best
     ) {
         self.preprocessing = preprocessing
         self.appliesOrientation = appliesOrientation
         self.pixelLimit = pixelLimit
+        self.kernels = kernels
         table = (0..<3).flatMap { channel in
             // The same three float32 operations as ToTensor and Normalize, hence the same bits.
             (0..<256).map { (Float($0) / 255 - preprocessing.mean[channel]) / preprocessing.deviation[channel] }
@@ -109,7 +116,8 @@ package struct ImagePreprocessor: Sendable {
     private func geometry(width: Int, height: Int) throws(ImageError) -> CICResize {
         let size = preprocessing.size
         guard size > 0, size <= 16384 else {
-            throw ImageError("A model's picture of \(size) x \(size) pixels was asked for; give a size from 1 to 16384.")
+            throw ImageError(
+                "A model's picture of \(size) x \(size) pixels was asked for; give a size from 1 to 16384.")
         }
         let scaled: (width: Int, height: Int)
         switch preprocessing.resizeMode {
@@ -138,6 +146,7 @@ package struct ImagePreprocessor: Sendable {
             left: Int32(Self.start(of: size, in: scaled.width)), top: Int32(Self.start(of: size, in: scaled.height)),
             width: Int32(size), height: Int32(size),
             filter: preprocessing.interpolation == .bicubic ? CICFilterBicubic : CICFilterBilinear,
+            kernels: kernels.code,
             fill: preprocessing.fill)
     }
 
@@ -146,5 +155,15 @@ package struct ImagePreprocessor: Sendable {
     static func start(of size: Int, in extent: Int) -> Int {
         if extent < size { return -((size - extent) / 2) }
         return Int((Double(extent - size) / 2).rounded(.toNearestOrEven))
+    }
+}
+
+extension ImagePreprocessor.Kernels {
+    fileprivate var code: CICKernels {
+        switch self {
+        case .best: CICKernelsBest
+        case .avx2: CICKernelsAVX2
+        case .generic: CICKernelsGeneric
+        }
     }
 }

@@ -113,7 +113,7 @@ package struct BytePairTokenizer: Sendable {
     /// Splits cleaned text (UTF-8) into words and appends their ids. This is the reference's pattern
     /// `'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+`, special tokens first, without regard to case.
     private func split(_ text: Span<UInt8>, into ids: inout [Int32]) {
-        var scratch = MergeTable.Scratch()
+        var scratch = MergeTable.Scratch(capacity: text.count)
         var start = 0
         while start < text.count {
             var end = start

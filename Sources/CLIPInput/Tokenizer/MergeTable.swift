@@ -20,6 +20,8 @@ package struct MergeTable: Sendable {
     private let slots: [UInt64]
     /// How far the 64-bit hash is shifted to index `slots`.
     private let hashShift: UInt64
+    /// Words of more bytes are merged by way of a queue.
+    private let longWord: Int
 
     private static let emptySlot = UInt64.max
     private static let rankBits: UInt64 = 22
@@ -30,7 +32,11 @@ package struct MergeTable: Sendable {
     ///   - symbols: the token id of each byte that does not end a word, 256 of them.
     ///   - endOfWordSymbols: the token id of each byte that ends a word, 256 of them.
     ///   - merges: in order of rank, at most 2²². Of two merges of the same pair the first counts.
-    package init(symbols: [Int32], endOfWordSymbols: [Int32], merges: some Collection<Merge>) {
+    ///   - longWord: up to how many bytes a word is merged in passes over it; longer ones with a queue, which takes more
+    ///     time for each pair but less than the square of the length in all. The symbols are the same.
+    package init(
+        symbols: [Int32], endOfWordSymbols: [Int32], merges: some Collection<Merge>, longWord: Int = 128
+    ) {
         precondition(symbols.count == 256 && endOfWordSymbols.count == 256, "one symbol for each byte")
         precondition(merges.count < 1 << Self.rankBits, "too many merges for the hash table's slots")
         // At most half full, so that the search for an absent pair, the common case, ends after a step or two.
@@ -55,11 +61,12 @@ package struct MergeTable: Sendable {
         self.mergedSymbols = mergedSymbols
         self.slots = slots
         self.hashShift = shift
+        self.longWord = longWord
     }
 
     /// The table of OpenAI's CLIP, built into the binary: ids 0...255 are bytes, 256...511 bytes at the end of a word,
     /// and rank r makes 512 + r.
-    package static func clip() -> MergeTable {
+    package static func clip(longWord: Int = 128) -> MergeTable {
         let count = clipMergeTableByteCount() / 4
         let bytes = UnsafeRawBufferPointer(start: clipMergeTable(), count: count * 4)
         let symbols = byteSymbols()
@@ -69,7 +76,7 @@ package struct MergeTable: Sendable {
                 let left = UInt16(littleEndian: bytes.loadUnaligned(fromByteOffset: rank * 4, as: UInt16.self))
                 let right = UInt16(littleEndian: bytes.loadUnaligned(fromByteOffset: rank * 4 + 2, as: UInt16.self))
                 return (Int32(left), Int32(right), Int32(512 + rank))
-            })
+            }, longWord: longWord)
     }
 
     /// The id of each byte in CLIP's vocabulary (`bytes_to_unicode`): printable Latin-1 first, then all others.
@@ -90,6 +97,7 @@ package struct MergeTable: Sendable {
     /// Fibonacci hashing: the upper bits of the product are well mixed.
     private static func hash(_ key: UInt64) -> UInt64 { key &* 0x9E37_79B9_7F4A_7C15 }
 
+    @inline(__always)
     private func rank(_ left: Int32, _ right: Int32) -> UInt32 {
         let key = Self.key(left, right)
         var index = Int(truncatingIfNeeded: Self.hash(key) >> hashShift)
@@ -101,11 +109,19 @@ package struct MergeTable: Sendable {
         }
     }
 
-    /// Room that `append` works in, kept from word to word.
+    /// A symbol of a word, and the rank of the pair that it makes with its right neighbour.
+    fileprivate struct Piece {
+        var symbol: Int32
+        var rank: UInt32
+    }
+
+    /// Room that `append` works in, for words of up to `capacity` bytes.
     struct Scratch {
-        /// The word's symbols so far, and beside each the rank of it and its right neighbour.
-        fileprivate var symbols: [Int32] = []
-        fileprivate var ranks: [UInt32] = []
+        fileprivate var pieces: [Piece]
+
+        init(capacity: Int) {
+            pieces = Array(repeating: Piece(symbol: 0, rank: MergeTable.unranked), count: capacity)
+        }
     }
 
     /// Appends the token ids of `word`, the UTF-8 bytes of one word, to `ids`.
@@ -114,45 +130,130 @@ package struct MergeTable: Sendable {
             if word.count == 1 { ids.append(endOfWordSymbols[Int(word[0])]) }
             return
         }
+        // Each pass below goes over the whole word, and a long one takes many.
+        guard word.count <= longWord else { return appendLong(word, to: &ids) }
+        var pieces = scratch.pieces.mutableSpan
         var count = word.count
-        scratch.symbols.removeAll(keepingCapacity: true)
-        scratch.ranks.removeAll(keepingCapacity: true)
-        for index in 0..<count - 1 {
-            scratch.symbols.append(symbols[Int(word[index])])
+        var lowest = Self.unranked
+        pieces[0].symbol = symbols[Int(word[0])]
+        for index in 1..<count {
+            let isLast = index == count - 1
+            pieces[index].symbol = isLast ? endOfWordSymbols[Int(word[index])] : symbols[Int(word[index])]
+            pieces[index - 1].rank = rank(pieces[index - 1].symbol, pieces[index].symbol)
+            lowest = min(lowest, pieces[index - 1].rank)
         }
-        scratch.symbols.append(endOfWordSymbols[Int(word[count - 1])])
-        for index in 0..<count - 1 {
-            scratch.ranks.append(rank(scratch.symbols[index], scratch.symbols[index + 1]))
-        }
-        scratch.ranks.append(Self.unranked)  // the last symbol has no right neighbour
+        pieces[count - 1].rank = Self.unranked  // the last symbol has no right neighbour
 
-        while count > 1 {
-            var lowest = Self.unranked
-            for index in 0..<count - 1 { lowest = min(lowest, scratch.ranks[index]) }
-            if lowest == Self.unranked { break }
-            count = mergeAll(ofRank: lowest, count: count, &scratch)
+        while lowest != Self.unranked {
+            (count, lowest) = mergeAll(ofRank: lowest, count: count, &pieces)
         }
-        ids.append(contentsOf: scratch.symbols[..<count])
+        for index in 0..<count { ids.append(pieces[index].symbol) }
     }
 
-    /// Merges every occurrence of one pair, left to right, and returns how many symbols remain.
-    private func mergeAll(ofRank lowest: UInt32, count: Int, _ scratch: inout Scratch) -> Int {
-        let merged = mergedSymbols[Int(lowest)]
+    /// Merges every occurrence of one pair, left to right. Returns how many symbols remain, and the lowest rank among
+    /// their pairs.
+    @inline(__always)
+    private func mergeAll(
+        ofRank rank: UInt32, count: Int, _ pieces: inout MutableSpan<Piece>
+    ) -> (count: Int, lowest: UInt32) {
+        let merged = mergedSymbols[Int(rank)]
+        var lowest = Self.unranked
         var read = 0
         var write = 0
         var previousIsNew = false
         while read < count {
-            let isMerge = scratch.ranks[read] == lowest
-            scratch.symbols[write] = isMerge ? merged : scratch.symbols[read]
-            if write > 0, isMerge || previousIsNew {
-                scratch.ranks[write - 1] = rank(scratch.symbols[write - 1], scratch.symbols[write])
+            let isNew = pieces[read].rank == rank
+            // The rank of a new symbol becomes known with its right neighbour.
+            pieces[write] = isNew ? Piece(symbol: merged, rank: Self.unranked) : pieces[read]
+            if write > 0 {
+                if isNew || previousIsNew {
+                    pieces[write - 1].rank = self.rank(pieces[write - 1].symbol, pieces[write].symbol)
+                }
+                lowest = min(lowest, pieces[write - 1].rank)
             }
-            // Of a merged symbol this is overwritten as soon as its right neighbour is known.
-            scratch.ranks[write] = isMerge ? Self.unranked : scratch.ranks[read]
-            previousIsNew = isMerge
-            read += isMerge ? 2 : 1
+            previousIsNew = isNew
+            read += isNew ? 2 : 1
             write += 1
         }
-        return write
+        return (write, lowest)
+    }
+
+    // MARK: Long words
+
+    /// A symbol in the linked list of a long word's symbols. The rank is that of its pair with the next one.
+    private struct Node {
+        var symbol: Int32
+        var rank: UInt32
+        var previous: Int
+        var next: Int
+    }
+
+    /// The same as `append`, with the pairs in a queue by rank and position.
+    private func appendLong(_ word: Span<UInt8>, to ids: inout [Int32]) {
+        let end = word.count
+        var nodes = (0..<end).map { index in
+            let symbol = index == end - 1 ? endOfWordSymbols[Int(word[index])] : symbols[Int(word[index])]
+            return Node(symbol: symbol, rank: Self.unranked, previous: index - 1, next: index + 1)
+        }
+        var queue = RankQueue()
+        /// Finds the rank of the pair that begins at `index`, and queues it if it has one.
+        func rankPair(at index: Int) {
+            let next = nodes[index].next
+            nodes[index].rank = next < end ? rank(nodes[index].symbol, nodes[next].symbol) : Self.unranked
+            if nodes[index].rank != Self.unranked { queue.insert(rank: nodes[index].rank, position: index) }
+        }
+        for index in 0..<end { rankPair(at: index) }
+
+        while let lowest = queue.lowestRank {
+            // All occurrences first, even if a new pair has a lower rank.
+            var positions = [Int]()
+            while queue.lowestRank == lowest { positions.append(queue.removeFirst()) }
+            for index in positions where nodes[index].rank == lowest {
+                let removed = nodes[index].next
+                nodes[removed].rank = Self.unranked
+                nodes[index].symbol = mergedSymbols[Int(lowest)]
+                nodes[index].next = nodes[removed].next
+                if nodes[index].next < end { nodes[nodes[index].next].previous = index }
+                rankPair(at: index)
+                if index > 0 { rankPair(at: nodes[index].previous) }
+            }
+        }
+        var index = 0
+        while index < end {
+            ids.append(nodes[index].symbol)
+            index = nodes[index].next
+        }
+    }
+
+    /// A binary heap of positions, the lowest rank first and of one rank the leftmost.
+    private struct RankQueue {
+        /// `rank << 32 | position`
+        private var heap: [UInt64] = []
+
+        var lowestRank: UInt32? { heap.first.map { UInt32($0 >> 32) } }
+
+        mutating func insert(rank: UInt32, position: Int) {
+            heap.append(UInt64(rank) << 32 | UInt64(position))
+            var child = heap.count - 1
+            while child > 0, heap[child] < heap[(child - 1) / 2] {
+                heap.swapAt(child, (child - 1) / 2)
+                child = (child - 1) / 2
+            }
+        }
+
+        mutating func removeFirst() -> Int {
+            heap.swapAt(0, heap.count - 1)
+            let first = heap.removeLast()
+            var parent = 0
+            while true {
+                let left = 2 * parent + 1
+                guard left < heap.count else { break }
+                let child = left + 1 < heap.count && heap[left + 1] < heap[left] ? left + 1 : left
+                if heap[parent] < heap[child] { break }
+                heap.swapAt(parent, child)
+                parent = child
+            }
+            return Int(first & 0xFFFF_FFFF)
+        }
     }
 }
