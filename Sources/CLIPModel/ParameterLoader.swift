@@ -39,8 +39,7 @@ final class ParameterLoader {
             return placeholder
         }
         recent.append(stored)
-        let bytes = UnsafeRawBufferPointer(rebasing: stored.memory.bytes[stored.range])
-        return HostTensor(shape: stored.shape, elementType: type, bytes: bytes, owner: stored.memory)
+        return HostTensor(shape: stored.shape, elementType: type, bytes: stored.bytes, owner: stored.memory)
     }
 
     /// A tensor that may be there and means nothing to us.

@@ -133,7 +133,7 @@ private final class FloatMemory: TensorMemory {
             })
         #expect(prefixed.logitScale == plain.logitScale)
         #expect(prefixed.configuration.facts.last?.value == "clip.")
-        let device = try #require(parityDevices().first)
+        let device = try #require(ParityDevice.all.first)
         let ids = try fixture.ids()
         let expected = try device.encoder(plain, .text).encodeTexts(ids)
         #expect(try device.encoder(prefixed, .text).encodeTexts(ids) == expected)
@@ -244,7 +244,7 @@ private final class FloatMemory: TensorMemory {
     }
 
     @Test("NaN and infinity in a weight are named when its tower is loaded") func finite() throws {
-        let device = try #require(parityDevices().first)
+        let device = try #require(ParityDevice.all.first)
         let name = "vision_model.encoder.layers.1.mlp.fc1.weight"
         let model = try opened(weights: { tensors in
             guard let index = tensors.firstIndex(where: { $0.name == name }) else { return }
