@@ -70,7 +70,8 @@ let package = Package(
             name: "BackendTests", dependencies: ["BackendTesting", "CPUBackend", "OpenCLBackend"],
             swiftSettings: swift),
         .testTarget(
-            name: "CLIPGPUTests", dependencies: ["CLIPGPU"], swiftSettings: swift),
+            name: "CLIPGPUTests", dependencies: ["CLIPGPU"], exclude: ["Fixtures"], swiftSettings: swift),
+        .testTarget(name: "CommandTests", dependencies: ["clip-gpu"], swiftSettings: swift),
     ],
     swiftLanguageModes: [.v6],
     cLanguageStandard: .gnu2x

@@ -20,7 +20,7 @@ public struct EmbeddingInput: Sendable {
         case text
     }
 
-    enum Content: Sendable {
+    package enum Content: Sendable {
         case file(path: String)
         case bytes([UInt8])
         /// Normalised pixels `[3, height, width]`.
@@ -34,7 +34,7 @@ public struct EmbeddingInput: Sendable {
     public let name: String
     /// Which tower it goes through.
     public let kind: Kind
-    let content: Content
+    package let content: Content
 
     init(name: String, kind: Kind, content: Content) {
         self.name = name

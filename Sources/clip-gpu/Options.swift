@@ -84,6 +84,7 @@ struct PictureOptions: ParsableArguments {
 }
 
 extension Device: ExpressibleByArgument {
+    /// As `Device.init(_:)` reads it.
     public init?(argument: String) { self.init(argument) }
 }
 
