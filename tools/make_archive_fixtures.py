@@ -86,6 +86,16 @@ class Call:
         return os.system, ("true",)
 
 
+def drop_source_positions(path):
+    """Positions in the source name folders of the machine that compiled it."""
+    with zipfile.ZipFile(path) as source:
+        members = [(member, source.read(member)) for member in source.infolist()]
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as target:
+        for member, content in members:
+            if not member.filename.endswith(".debug_pkl"):
+                target.writestr(zipfile.ZipInfo(member.filename), content, member.compress_type)
+
+
 def main():
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     shutil.rmtree(FIXTURES, ignore_errors=True)
@@ -113,6 +123,8 @@ def main():
     save_file(dict(module.state_dict()), FIXTURES / "module.safetensors")
     torch.jit.save(torch.jit.script(module), FIXTURES / "scripted.pt")
     torch.jit.save(torch.jit.trace(module, torch.zeros(1, 3)), FIXTURES / "traced.pt")
+    for name in ("scripted.pt", "traced.pt"):
+        drop_source_positions(FIXTURES / name)
 
     # To be refused
     torch.save({"weight": state["half"], "extra": Call()}, FIXTURES / "refused-call.pt")
