@@ -37,7 +37,7 @@ struct Preparer: Sendable {
     let images: ImagePreprocessor
     let tokenizer: BytePairTokenizer
     let contextLength: Int
-    let options: PreparationOptions
+    var options: PreparationOptions
 
     func prepare(_ input: EmbeddingInput) -> PreparedInput {
         do throws(CLIPError) {
@@ -90,9 +90,11 @@ extension Preparer {
         guard let elementType = file.type.elementType else {
             throw CLIPError(.input, "\(name) holds \(file.type.rawValue) elements: pixels are floats.")
         }
-        let tensor = HostTensor(shape: file.shape, elementType: elementType, bytes: file.bytes, owner: file.memory)
         var values = [Float](repeating: 0, count: count)
-        values.withUnsafeMutableBufferPointer { tensor.copyFloats(from: index * count, into: $0) }
+        file.withBytes { bytes in
+            let tensor = HostTensor(shape: file.shape, elementType: elementType, bytes: bytes, owner: nil)
+            values.withUnsafeMutableBufferPointer { tensor.copyFloats(from: index * count, into: $0) }
+        }
         return try finite(values, name: name)
     }
 

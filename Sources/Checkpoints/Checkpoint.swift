@@ -52,6 +52,9 @@ package struct StoredTensor: Sendable {
         self.range = range
     }
 
+    /// Where its bytes lie. Valid while `memory` is held, which a mere use of the pointer does not ensure.
+    package var bytes: UnsafeRawBufferPointer { UnsafeRawBufferPointer(rebasing: memory.bytes[range]) }
+
     /// Lends the tensor's bytes.
     package func withBytes<Result, Failure: Error>(
         _ body: (UnsafeRawBufferPointer) throws(Failure) -> Result

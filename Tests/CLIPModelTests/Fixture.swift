@@ -68,15 +68,6 @@ struct Fixture: CustomTestStringConvertible {
     func weights() throws -> Checkpoint { try Safetensors.open(path: folder + "/model.safetensors") }
 }
 
-/// What a device is allowed to differ by, after the mean of the set is subtracted.
-struct ParityDevice: CustomTestStringConvertible, Sendable {
-    let name: String
-    let tolerance: Double
-    let encoder: @Sendable (ModelCheckpoint, Towers) throws -> any ImageTextEncoder
-
-    var testDescription: String { name }
-}
-
 /// The greatest relative distance of two sets of rows, `[count, columns]`, from each other. The reference's mean row
 /// is subtracted from both first: rows of one model point the same way, which hides differences.
 func centredError(_ found: [Float], _ expected: [Float], columns: Int) -> Double {
