@@ -15,17 +15,26 @@ let package = Package(
         .library(name: "CLIPGPU", targets: ["CLIPGPU"]),
         .executable(name: "clip-gpu", targets: ["clip-gpu"]),
     ],
+    dependencies: [
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0")
+    ],
     targets: [
         // The command and the library
-        .executableTarget(name: "clip-gpu", dependencies: ["CLIPGPU"], swiftSettings: swift),
+        .executableTarget(
+            name: "clip-gpu",
+            dependencies: ["CLIPGPU", .product(name: "ArgumentParser", package: "swift-argument-parser")],
+            swiftSettings: swift),
         .target(
             name: "CLIPGPU",
-            dependencies: ["CLIPModel", "CLIPInput", "Checkpoints", "CLIPCompute", "CPUBackend", "OpenCLBackend", "CDemoModel"],
+            dependencies: [
+                "CLIPModel", "CLIPInput", "Checkpoints", "CLIPCompute", "BackendTesting", "CPUBackend", "OpenCLBackend",
+                "CDemoModel",
+            ],
             swiftSettings: swift),
 
         // The model and what stands before the device
         .target(name: "CLIPModel", dependencies: ["CLIPCompute", "Checkpoints"], swiftSettings: swift),
-        .target(name: "CLIPInput", dependencies: ["CImageCodecs", "CMergeTable"], swiftSettings: swift),
+        .target(name: "CLIPInput", dependencies: ["CImageCodecs", "CMergeTable", "CTextTables"], swiftSettings: swift),
         .target(name: "Checkpoints", swiftSettings: swift),
         .target(
             name: "CImageCodecs",
@@ -33,7 +42,8 @@ let package = Package(
                 .linkedLibrary(":libjpeg.a"), .linkedLibrary(":libpng16.a"), .linkedLibrary(":libwebpdemux.a"),
                 .linkedLibrary(":libwebp.a"), .linkedLibrary(":libgif.a"), .linkedLibrary(":libz.a"),
             ]),
-        .target(name: "CMergeTable"),
+        .target(name: "CMergeTable", exclude: ["Data"]),
+        .target(name: "CTextTables", exclude: ["Data"]),
         .target(name: "CDemoModel"),
 
         // The contract, its suite, and the devices
@@ -60,7 +70,8 @@ let package = Package(
             name: "BackendTests", dependencies: ["BackendTesting", "CPUBackend", "OpenCLBackend"],
             swiftSettings: swift),
         .testTarget(
-            name: "CLIPGPUTests", dependencies: ["CLIPGPU"], swiftSettings: swift),
+            name: "CLIPGPUTests", dependencies: ["CLIPGPU"], exclude: ["Fixtures"], swiftSettings: swift),
+        .testTarget(name: "CommandTests", dependencies: ["clip-gpu"], swiftSettings: swift),
     ],
     swiftLanguageModes: [.v6],
     cLanguageStandard: .gnu2x

@@ -5,15 +5,27 @@ import CLIPCompute
 
 /// One case of the suite. Its name says everything that makes it, and seeds its numbers: the name reproduces it.
 package struct ConformanceCase: Sendable, CustomStringConvertible {
+    package enum Size: Int, Sendable, Comparable {
+        /// Every operation in a few thousand products: for simulators that watch each access (oclgrind).
+        case tiny
+        /// Every operation and its variants; all together a second or two on a CPU.
+        case small
+        /// Seconds, on a CPU.
+        case large
+
+        package static func < (a: Size, b: Size) -> Bool { a.rawValue < b.rawValue }
+    }
+
     package let name: String
-    /// In the subset that takes a second or two.
-    package let isQuick: Bool
+    /// The operation it is about: the first word of its name.
+    package var operation: String { String(name.prefix { $0 != " " }) }
+    package let size: Size
     private let check: any ConformanceCheck
 
-    init(_ check: any ConformanceCheck, quick: Bool) {
+    init(_ check: any ConformanceCheck, _ size: Size) {
         self.check = check
         name = check.name
-        isQuick = quick
+        self.size = size
     }
 
     package var description: String { name }
@@ -52,8 +64,8 @@ package struct ConformanceResult: Sendable, CustomStringConvertible {
 }
 
 package enum Conformance {
-    /// A second or two on a CPU: every operation, small.
-    package static var quick: [ConformanceCase] { full.filter(\.isQuick) }
+    package static var tiny: [ConformanceCase] { full.filter { $0.size == .tiny } }
+    package static var quick: [ConformanceCase] { full.filter { $0.size <= .small } }
     package static let full: [ConformanceCase] = makeCases()
 
     /// Runs the cases one after the other on one backend.

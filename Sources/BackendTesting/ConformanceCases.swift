@@ -5,10 +5,45 @@ import CLIPCompute
 func makeCases() -> [ConformanceCase] {
     var cases: [ConformanceCase] = []
     func add(_ check: some ConformanceCheck, quick: Bool = false) {
-        cases.append(ConformanceCase(check, quick: quick))
+        cases.append(ConformanceCase(check, quick ? .small : .large))
     }
+    func addTiny(_ check: some ConformanceCheck) { cases.append(ConformanceCase(check, .tiny)) }
     /// Around the tiles of kernels and the padding of batches, and odd ones.
     let rowCounts = [1, 2, 3, 5, 17, 31, 33, 47, 48, 49, 63, 64, 65]
+
+    // MARK: Each operation once, a tile and a little more
+    for operation in [RowsCase.Operation.upload, .selectRows, .meanRows, .normalizeRows] {
+        addTiny(RowsCase(operation: operation, lengths: operation == .meanRows ? [1, 4, 2] : ones(3), columns: 9))
+    }
+    addTiny(NormCase(rows: 7, columns: 20))
+    addTiny(NormCase(rows: 3, columns: 70, style: .rms))
+    addTiny(
+        LinearCase(rows: 65, inputs: 9, outputs: 66, norm: .layer, activation: .quickGELU, residual: true))
+    addTiny(
+        LinearCase(rows: 3, inputs: 37, outputs: 5, norm: .rms, activation: .geluTanh, gated: true, layerScale: true))
+    addTiny(LinearCase(rows: 1, inputs: 40, outputs: 33, bias: false))
+    for mask in [AttentionCase.Mask.none, .causal, .hiding] {
+        addTiny(AttentionCase(lengths: [5, 17, 1], inputs: 12, heads: 2, keyWidth: 7, valueWidth: 5, mask: mask))
+    }
+    addTiny(AttentionCase(lengths: [4, 9], inputs: 8, heads: 1, keyWidth: 8, valueWidth: 8, classToken: true))
+    for query in [PooledAttentionCase.Query.row, .learned, .mean] {
+        addTiny(
+            PooledAttentionCase(
+                query: query, lengths: [3, 10], inputs: 12, heads: 2, keyWidth: 5, valueWidth: 4, outputs: 12,
+                norm: query == .row ? .layer : .none))
+    }
+    addTiny(
+        ConvolutionCase(
+            count: 2, height: 5, width: 4, inputs: 3, outputs: 5, kernel: 3, stride: 2, padding: 1, residual: .before))
+    addTiny(ConvolutionCase(count: 2, height: 2, width: 3, inputs: 4, outputs: 5, kernel: 1, residual: .after))
+    addTiny(AveragePoolCase(count: 2, height: 5, width: 4, columns: 3, size: 2))
+    for bytes in [true, false] {
+        addTiny(PixelsCase(count: 2, height: 3, width: 2, bytes: bytes))
+        addTiny(PatchesCase(count: 2, height: 5, width: 7, patch: 2, columns: 6, bytes: bytes))
+    }
+    addTiny(TokensCase(lengths: [3, 1], vocabulary: 9, columns: 10))
+    addTiny(ChainCase(lengths: [3, 1], blocks: 1))
+    addTiny(LanesCase(rows: 3, columns: 8))
 
     // MARK: Rows
     for columns in [1, 7, 64, 768] {
@@ -18,6 +53,7 @@ func makeCases() -> [ConformanceCase] {
         add(RowsCase(operation: .meanRows, lengths: [1, 2, 49, 3, 17], columns: columns), quick: columns == 64)
     }
     add(RowsCase(operation: .normalizeRows, lengths: ones(2000), columns: 64))
+    add(RowsCase(operation: .meanRows, lengths: [50, 2, 1, 17], columns: 96, shortKeys: true), quick: true)
     add(RowsCase(operation: .meanRows, lengths: [256, 256, 256], columns: 1024))
 
     // MARK: norm
@@ -127,7 +163,8 @@ func makeCases() -> [ConformanceCase] {
     for type in ElementType.allCases {
         add(
             AttentionCase(
-                lengths: [5, 8], inputs: 40, heads: 2, keyWidth: 20, valueWidth: 20, norm: .layer, type: type, parts: 3),
+                lengths: [5, 8], inputs: 40, heads: 2, keyWidth: 20, valueWidth: 20, norm: .layer, type: type, parts: 3,
+                transposed: type == .float16 || type == .float64),
             quick: type == .float16)
     }
     add(AttentionCase(lengths: [50, 50], inputs: 768, heads: 12, keyWidth: 64, valueWidth: 64, norm: .layer))

@@ -281,14 +281,15 @@ struct AttentionCase: ConformanceOperation {
     var classToken = false
     var type = ElementType.float32
     var parts = 1
+    var transposed = false
 
     var name: String {
-        let sizes =
-            Set(lengths).count == 1 ? "\(lengths.count)x\(lengths[0])" : lengths.map(String.init).joined(separator: ",")
-        return "attention lengths=\(sizes) inputs=\(inputs) heads=\(heads) key=\(keyWidth) value=\(valueWidth)"
+        return
+            "attention lengths=\(spelled(lengths)) inputs=\(inputs) heads=\(heads) key=\(keyWidth) value=\(valueWidth)"
             + " mask=\(mask.rawValue) norm=\(norm.rawValue)" + (bias ? "" : " no-bias")
             + (peak == 1 ? "" : " peak=\(peak)") + (classToken ? " class-token" : "")
             + (type == .float32 ? "" : " weights=\(type.rawValue)") + (parts == 1 ? "" : " parts=\(parts)")
+            + (transposed ? " transposed" : "")
     }
     var itemCount: Int { lengths.count }
     var columns: Int { heads * valueWidth }
@@ -327,7 +328,14 @@ struct AttentionCase: ConformanceOperation {
         let queryKeyValue = try backend.prepare(
             QueryKeyValueParameters(
                 shape: shape, norm: NormSample(norm, columns: inputs, &generator).parameters,
-                weight: HostMatrix(weights.map { HostTensor($0.1, shape: [$0.0, inputs], as: type, aligned: false) }),
+                weight: HostMatrix(
+                    weights.map { width, values in
+                        guard transposed else {
+                            return HostTensor(values, shape: [width, inputs], as: type, aligned: false)
+                        }
+                        let columns = (0..<inputs).flatMap { c in (0..<width).map { values[$0 * inputs + c] } }
+                        return HostTensor(columns, shape: [inputs, width], as: type, aligned: false)
+                    }, transposed: transposed),
                 bias: bias ? biases.map { HostTensor($0.1, shape: [$0.0], as: type, aligned: false) } : []))
         let attentionMask: AttentionMask<B.AttentionBias>
         switch mask {
@@ -361,6 +369,12 @@ struct AttentionCase: ConformanceOperation {
     }
 }
 
+/// 3x50, or 3,50,2.
+func spelled(_ lengths: [Int]) -> String {
+    Set(lengths).count == 1
+        ? "\(lengths.count)x\(lengths[0])" : lengths.map(String.init).joined(separator: ",")
+}
+
 /// The rows of packed sequences of these lengths.
 func packedRows(of items: Range<Int>, lengths: [Int]) -> Range<Int> {
     let start = lengths[..<items.lowerBound].reduce(0, +)
@@ -387,10 +401,8 @@ struct PooledAttentionCase: ConformanceOperation {
     var peak: Float = 1
 
     var name: String {
-        let sizes =
-            Set(lengths).count == 1 ? "\(lengths.count)x\(lengths[0])" : lengths.map(String.init).joined(separator: ",")
         return
-            "pooledAttention query=\(query.rawValue) lengths=\(sizes) inputs=\(inputs) heads=\(heads) key=\(keyWidth)"
+            "pooledAttention query=\(query.rawValue) lengths=\(spelled(lengths)) inputs=\(inputs) heads=\(heads) key=\(keyWidth)"
             + " value=\(valueWidth) outputs=\(outputs) norm=\(norm.rawValue)" + (bias ? "" : " no-bias")
             + (layerScale ? " layer-scale" : "") + (shortKeys ? " short-keys" : "") + (peak == 1 ? "" : " peak=\(peak)")
     }
@@ -697,7 +709,7 @@ struct TokensCase: ConformanceOperation {
     var type = ElementType.float32
 
     var name: String {
-        "tokens lengths=\(lengths.map(String.init).joined(separator: ",")) vocabulary=\(vocabulary) width=\(columns)"
+        "tokens lengths=\(spelled(lengths)) vocabulary=\(vocabulary) width=\(columns)"
             + (positions ? " positions" : "") + (type == .float32 ? "" : " table=\(type.rawValue)")
     }
     var itemCount: Int { lengths.count }
@@ -710,7 +722,8 @@ struct TokensCase: ConformanceOperation {
         let total = lengths.reduce(0, +)
         var ids = (0..<total).map { _ in Int32(generator.next() % UInt64(vocabulary)) }
         ids[0] = Int32(vocabulary - 1)
-        let places = lengths.flatMap { (0..<$0).map(Int32.init) }
+        // Any positions within the table, not only those in order.
+        let places = lengths.flatMap { (0..<$0).map { Int32(($0 * 5 + 2) % longest) } }
         let table = generator.normals(vocabulary * columns)
         let tokens = try backend.prepare(
             TokenParameters(
@@ -740,12 +753,12 @@ struct RowsCase: ConformanceOperation {
     /// Rows of each sequence (`meanRows`), or ones.
     var lengths: [Int]
     var columns: Int
+    /// The mean leaves out each sequence's first row, as a pool over patches leaves out the class token.
+    var shortKeys = false
 
     var name: String {
-        let sizes =
-            Set(lengths).count == 1 ? "\(lengths.count)x\(lengths[0])" : lengths.map(String.init).joined(separator: ",")
-        return operation.rawValue + (operation == .meanRows ? " lengths=\(sizes)" : " rows=\(lengths.count)")
-            + " columns=\(columns)"
+        return operation.rawValue + (operation == .meanRows ? " lengths=\(spelled(lengths))" : " rows=\(lengths.count)")
+            + " columns=\(columns)" + (shortKeys ? " short-keys" : "")
     }
     var itemCount: Int { lengths.count }
     /// Each row is selected thrice.
@@ -775,7 +788,11 @@ struct RowsCase: ConformanceOperation {
                 return try backend.selectRows(
                     matrix, (0..<(rows.count * Self.repeats)).map { $0 / Self.repeats })
             case .meanRows:
-                return try backend.meanRows(matrix, Sequences(lengths: Array(lengths[selection.items])))
+                let segments = Sequences(lengths: Array(lengths[selection.items])).segments.map { segment in
+                    shortKeys && segment.keys.count > 1
+                        ? .init(queries: 0..<0, keys: segment.keys.dropFirst()) : segment
+                }
+                return try backend.meanRows(matrix, Sequences(segments: segments, rows: rows.count))
             case .normalizeRows:
                 try backend.normalizeRows(matrix)
                 return matrix

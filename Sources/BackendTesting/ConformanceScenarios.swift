@@ -16,7 +16,7 @@ struct ChainCase: ConformanceOperation {
         self.blocks = blocks
     }
 
-    var name: String { "chain blocks=\(blocks) lengths=\(lengths.map(String.init).joined(separator: ","))" }
+    var name: String { "chain blocks=\(blocks) lengths=\(spelled(lengths))" }
     var itemCount: Int { lengths.count }
     var columns: Int { width }
 
@@ -102,6 +102,11 @@ struct LanesCase: ConformanceCheck {
             try backend.begin()
             let x = try backend.upload(values, rows: rows, columns: columns)
             return try backend.submit(backend.linear(backend.linear(x, linear), linear))
+        }
+        for _ in 0..<passes {
+            // A pass that is never submitted, as after an error, holds no lane.
+            try backend.begin()
+            _ = try backend.linear(backend.upload(inputs[0], rows: rows, columns: columns), linear)
         }
         let alone = try inputs.map { try backend.wait(submit($0)) }
         let tickets = try inputs.map(submit)

@@ -7,6 +7,9 @@ import CLIPCompute
 /// Rounding errors of a sum are independent and add up as squares, so a bound is about six of their deviations: what
 /// the worst of a hundred thousand elements reaches. The root mean square over all elements has to stay below a
 /// third of it, which finds errors that are small but everywhere.
+///
+/// Greatest shares measured in fp32 over the full suite: the CPU backend 21 % (linear), OpenCL on PoCL 55 %
+/// (normalizeRows, where a square root and a division meet), 35 % (norm), 20 % (linear).
 enum Tolerance {
     /// One number stored: half a unit in the last place, relative.
     static func rounding(_ precision: Precision) -> Float {

@@ -18,7 +18,7 @@
 /// **Ownership.** A backend has one owner at a time and is not `Sendable`.
 ///
 /// **Errors.** Sizes that contradict each other are programming errors of the model floor (`precondition`); everything
-/// that a device can refuse is thrown. After an error the pass is over: `begin` starts afresh.
+/// that a device can refuse is thrown. After an error, and without `submit`, the pass is over: `begin` starts afresh.
 package protocol Backend: AnyObject {
     associatedtype Matrix: AnyObject
     /// Queries, keys and values as attention likes to read them.

@@ -53,6 +53,8 @@ package struct HostTensor {
     package func copyFloats(from start: Int, into destination: UnsafeMutableBufferPointer<Float>) {
         guard let target = destination.baseAddress, let base = bytes.baseAddress, !destination.isEmpty else { return }
         precondition(start >= 0 && start + destination.count <= count, "elements outside the tensor")
+        // Without this mention the compiler may release the owner before the last byte is read.
+        defer { withExtendedLifetime(owner) {} }
         let source = base + start * elementType.byteCount
         switch elementType {
         case .float32:

@@ -27,7 +27,8 @@ enum Fault: String, CaseIterable, Sendable {
         case .swapsQuickGELU, .swapsGELUTanh: ["linear", "convolution"]
         case .dropsNormBias, .smallerEpsilon: ["norm", "linear", "attention", "pooledAttention"]
         case .onePassVariance: ["norm"]
-        case .roundsWeightsToTF32, .touchesNeighbours, .leavesAnElementUnwritten, .writesOneRowTooMany,
+        case .roundsWeightsToTF32: ["linear", "attention", "pooledAttention", "convolution", "patches"]
+        case .touchesNeighbours, .leavesAnElementUnwritten, .writesOneRowTooMany,
             .roundsByBatch, .roundsByPass:
             ["linear"]
         case .overwritesLivingMatrix: ["chain"]
@@ -103,6 +104,18 @@ final class Mutant: Backend {
         }
     }
 
+    /// Ten bits of fraction, as tensor cores take them where nobody forbids it.
+    private func tf32(_ value: Float) -> Float { Float(bitPattern: (value.bitPattern &+ 0x1000) & 0xffff_e000) }
+
+    private func faulty(_ weight: HostMatrix) -> HostMatrix {
+        guard fault == .roundsWeightsToTF32 else { return weight }
+        return HostMatrix(HostTensor(weight.floats().map(tf32), shape: [weight.rows, weight.columns]))
+    }
+
+    private func faulty(_ weight: HostTensor) -> HostTensor {
+        fault == .roundsWeightsToTF32 ? HostTensor(weight.floats().map(tf32), shape: weight.shape) : weight
+    }
+
     func prepare(_ parameters: NormParameters) -> Norm { reference.prepare(faulty(parameters)) }
 
     func prepare(_ parameters: LinearParameters) -> Linear {
@@ -116,9 +129,7 @@ final class Mutant: Backend {
         if fault == .swapsGateHalves, parameters.gated {
             weight = Array(weight[(weight.count / 2)...] + weight[..<(weight.count / 2)])
         }
-        if fault == .roundsWeightsToTF32 {
-            weight = weight.map { Float(bitPattern: ($0.bitPattern &+ 0x1000) & 0xffff_e000) }
-        }
+        if fault == .roundsWeightsToTF32 { weight = weight.map(tf32) }
         var norm: NormParameters?
         if precision == .int8 {
             norm = parameters.norm
@@ -151,6 +162,7 @@ final class Mutant: Backend {
     func prepare(_ parameters: QueryKeyValueParameters) -> QueryKeyValue {
         var parameters = parameters
         parameters.norm = parameters.norm.map(faulty)
+        parameters.weight = faulty(parameters.weight)
         if fault == .dropsScale { parameters.shape.scale = 1 }
         return reference.prepare(parameters)
     }
@@ -158,6 +170,7 @@ final class Mutant: Backend {
     func prepare(_ parameters: PooledAttentionParameters) -> PooledAttention {
         var parameters = parameters
         parameters.norm = parameters.norm.map(faulty)
+        parameters.valueWeight = faulty(parameters.valueWeight)
         if fault == .dropsQueryBias { parameters.queryBias = nil }
         if fault == .dropsOutputBias { parameters.output.bias = [] }
         if fault == .dropsPoolPositions, case .mean(let positions) = parameters.query {
@@ -170,6 +183,7 @@ final class Mutant: Backend {
     func prepare(_ parameters: ConvolutionParameters) -> Convolution {
         var parameters = parameters
         parameters.activation = faulty(parameters.activation)
+        parameters.weight = faulty(parameters.weight)
         if fault == .dropsConvolutionBias { parameters.bias = nil }
         if fault == .activatesBeforeResidual { parameters.activatesAfterResidual = false }
         return reference.prepare(parameters)
@@ -177,6 +191,7 @@ final class Mutant: Backend {
 
     func prepare(_ parameters: PatchParameters) -> Patches {
         var parameters = parameters
+        parameters.weight = faulty(parameters.weight)
         if fault == .dropsClassToken, let token = parameters.classToken {
             parameters.classToken = HostTensor([Float](repeating: 0, count: token.count), shape: token.shape)
         }

@@ -1,0 +1,132 @@
+// The matrix product's inner loops: c = a b, where b is a packed panel (or any rows with a pitch), each element summed
+// over k in rising order by one chain of multiply-adds. So an element's bytes depend on its row of a, its column of b and
+// the number of inputs alone.
+#pragma once
+
+/// Inputs that one sweep over the rows takes: a panel of so many inputs stays in L2 while the rows pass by.
+#define INPUTS_PER_SWEEP 768
+
+/// One register tile: `rows` x `vectors` vectors. Constant arguments, so that everything unrolls.
+INLINE void tile(
+    const int rows, const int vectors, long inputs, const float *a, long lda, const float *b, long ldb, float *c,
+    long ldc, bool continues, const char *next, long next_step)
+{
+    vf sums[TILE_ROWS][TILE_VECTORS];
+#pragma clang loop unroll(full)
+    for (int r = 0; r < rows; r++)
+#pragma clang loop unroll(full)
+        for (int v = 0; v < vectors; v++) sums[r][v] = continues ? load(c + r * ldc + v * VW) : splat(0);
+#pragma clang loop unroll_count(2)
+    for (long k = 0; k < inputs; k++) {
+        vf columns[TILE_VECTORS];
+#pragma clang loop unroll(full)
+        for (int v = 0; v < vectors; v++) columns[v] = load(b + v * VW);
+        __builtin_prefetch(next, 0, 2);
+        next += next_step;
+#pragma clang loop unroll(full)
+        for (int r = 0; r < rows; r++) {
+            vf value = splat(a[r * lda + k]);
+#pragma clang loop unroll(full)
+            for (int v = 0; v < vectors; v++) sums[r][v] = fma_(value, columns[v], sums[r][v]);
+        }
+        b += ldb;
+    }
+#pragma clang loop unroll(full)
+    for (int r = 0; r < rows; r++)
+#pragma clang loop unroll(full)
+        for (int v = 0; v < vectors; v++) store(c + r * ldc + v * VW, sums[r][v]);
+}
+
+typedef void (*tile_function)(
+    long inputs, const float *a, long lda, const float *b, long ldb, float *c, long ldc, bool continues,
+    const char *next, long next_step);
+
+#define TILE(ROWS, VECTORS)                                                                                          \
+    static void tile_##ROWS##_##VECTORS(                                                                             \
+        long inputs, const float *a, long lda, const float *b, long ldb, float *c, long ldc, bool continues,         \
+        const char *next, long next_step)                                                                            \
+    {                                                                                                                \
+        tile(ROWS, VECTORS, inputs, a, lda, b, ldb, c, ldc, continues, next, next_step);                             \
+    }
+
+#if TILE_VECTORS == 4
+#define TILES(ROWS) TILE(ROWS, 1) TILE(ROWS, 2) TILE(ROWS, 3) TILE(ROWS, 4)
+#define TILE_NAMES(ROWS) {tile_##ROWS##_1, tile_##ROWS##_2, tile_##ROWS##_3, tile_##ROWS##_4}
+#elif TILE_VECTORS == 2
+#define TILES(ROWS) TILE(ROWS, 1) TILE(ROWS, 2)
+#define TILE_NAMES(ROWS) {tile_##ROWS##_1, tile_##ROWS##_2}
+#endif
+
+TILES(1) TILES(2) TILES(3) TILES(4) TILES(5) TILES(6)
+static const tile_function tiles[TILE_ROWS][TILE_VECTORS] = {
+    TILE_NAMES(1), TILE_NAMES(2), TILE_NAMES(3), TILE_NAMES(4), TILE_NAMES(5), TILE_NAMES(6),
+};
+
+static void product(
+    long rows, long inputs, const float *a, long lda, const float *b, long ldb, long columns, float *c, long ldc,
+    const float *next)
+{
+    long vectors = columns / VW;
+    // Tiles of nearly equal height: 50 rows are 5 x 6 + 4 x 5, not 8 x 6 + 2.
+    long blocks = (rows + TILE_ROWS - 1) / TILE_ROWS;
+    long low = rows / blocks, taller = rows % blocks;
+    long sweeps = (inputs + INPUTS_PER_SWEEP - 1) / INPUTS_PER_SWEEP;
+    long sweep = (inputs + sweeps - 1) / sweeps;
+    // The memory read next comes in while the rows pass: each block fetches its share of every sweep.
+    long row_bytes = columns * (long)sizeof(float);
+    long step = next ? row_bytes / blocks : 0;
+    if (step > 64) step = 64;
+    for (long first = 0; first < inputs; first += sweep) {
+        long count = first + sweep <= inputs ? sweep : inputs - first;
+        for (long block = 0, row = 0; block < blocks; block++) {
+            long height = low + (block < taller ? 1 : 0);
+            const char *fetched = next ? (const char *)next + first * row_bytes + block * step * count : (const char *)b;
+            tiles[height - 1][vectors - 1](
+                count, a + row * lda + first, lda, b + first * ldb, ldb, c + row * ldc, ldc, first > 0, fetched, step);
+            row += height;
+        }
+    }
+}
+
+/// y[r] + first column = epilogue of one tile.
+static void epilogue(
+    const ccpu_epilogue *e, long rows, long first, long columns, const float *c, long ldc, float *y, long ldy,
+    const float *residual, long ldr)
+{
+    long outputs = e->gated ? columns / 2 : columns;
+    long output = e->gated ? first / 2 : first;
+    const float *bias = e->bias ? e->bias + first : NULL;
+    const float *scale = e->scale ? e->scale + output : NULL;
+    for (long r = 0; r < rows; r++) {
+        const float *from = c + r * ldc;
+        float *to = y + r * ldy + output;
+        const float *added = residual ? residual + r * ldr + output : NULL;
+        for (long j = 0; j < outputs; j += VW) {
+            vf value = load(from + j);
+            if (bias) value += load(bias + j);
+            if (!e->activates_after_residual) value = activate(e->activation, value);
+            if (e->gated) {
+                vf second = load(from + outputs + j);
+                if (bias) second += load(bias + outputs + j);
+                value *= second;
+            }
+            if (scale) value *= load(scale + j);
+            if (added) value += load(added + j);
+            if (e->activates_after_residual) value = activate(e->activation, value);
+            store(to + j, value);
+        }
+    }
+}
+
+static float multiply_adds(long steps) {
+    vf sums[12];
+    for (int i = 0; i < 12; i++) sums[i] = splat((float)i);
+    vf x = splat(0.999f), y = splat(0.001f);
+    for (long s = 0; s < steps; s++) {
+#pragma clang loop unroll(full)
+        for (int i = 0; i < 12; i++) sums[i] = fma_(sums[i], x, y);
+    }
+    vf total = splat(0);
+    for (int i = 0; i < 12; i++) total += sums[i];
+    return sum(total);
+}

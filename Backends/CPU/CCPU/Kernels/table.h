@@ -1,0 +1,28 @@
+// The table of one instruction set. Expects VW, HAS_FMA, TILE_ROWS, TILE_VECTORS, INTERLEAVE_LOW, INTERLEAVE_HIGH, TABLE
+// and TABLE_NAME.
+#pragma once
+
+#include "vector.h"
+
+#include "pack.h"
+#include "product.h"
+#include "rows.h"
+
+const ccpu_kernels TABLE = {
+    .name = TABLE_NAME,
+    .vector = VW,
+    .tile_rows = TILE_ROWS,
+    .panel = TILE_VECTORS * VW,
+    .pack = pack,
+    .product = product,
+    .epilogue = epilogue,
+    .norm = norm,
+    .exponentials = exponentials,
+    .softmax_columns = softmax_columns,
+    .scaled = scaled,
+    .sum = sum_rows,
+    .normalize = normalize,
+    .convert = convert,
+    .multiply_adds = multiply_adds,
+    .multiply_adds_per_step = 12 * VW,
+};

@@ -1,0 +1,95 @@
+// The context: pool, kernels in use, scratch memory.
+#include "internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#define HUGE_PAGE (2ul << 20)
+
+void *ccpu_pages_allocate(size_t bytes) {
+    void *pages = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (pages == MAP_FAILED) return NULL;
+    if (bytes >= HUGE_PAGE) madvise(pages, bytes, MADV_HUGEPAGE);
+    return pages;
+}
+
+void ccpu_pages_free(void *pages, size_t bytes) {
+    if (pages) munmap(pages, bytes);
+}
+
+void *ccpu_pages_reserve(size_t bytes, size_t *reserved) {
+    for (; bytes >= HUGE_PAGE; bytes /= 2) {
+        void *pages = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        if (pages == MAP_FAILED) continue;
+        madvise(pages, bytes, MADV_HUGEPAGE);
+        *reserved = bytes;
+        return pages;
+    }
+    *reserved = 0;
+    return NULL;
+}
+
+static const ccpu_kernels *kernels_of(ccpu_instruction_set set) {
+#if defined(__x86_64__)
+    if (set == CCPU_AVX512) return &ccpu_kernels_avx512;
+    if (set == CCPU_AVX2) return &ccpu_kernels_avx2;
+#endif
+    return &ccpu_kernels_base;
+}
+
+const char *ccpu_instruction_set_name(ccpu_instruction_set set) { return kernels_of(set)->name; }
+
+ccpu_context *ccpu_create(int threads, ccpu_instruction_set set, bool uses_openblas) {
+    ccpu_context *context = calloc(1, sizeof *context);
+    if (!context) return NULL;
+    context->threads = threads;
+    context->kernels = kernels_of(set);
+    context->uses_openblas = uses_openblas;
+    context->scratch = calloc((size_t)(threads + 1) * CCPU_SCRATCH_COUNT, sizeof(ccpu_scratch));
+    context->pool = ccpu_pool_create(threads);
+    if (!context->scratch || !context->pool) {
+        ccpu_destroy(context);
+        return NULL;
+    }
+    return context;
+}
+
+void ccpu_destroy(ccpu_context *context) {
+    if (!context) return;
+    ccpu_pool_destroy(context->pool);
+    for (int i = 0; context->scratch && i < (context->threads + 1) * CCPU_SCRATCH_COUNT; i++)
+        ccpu_pages_free(context->scratch[i].values, context->scratch[i].bytes);
+    free(context->scratch);
+    free(context);
+}
+
+bool ccpu_take_memory_failure(ccpu_context *context) {
+    bool failed = context->memory_failed;
+    context->memory_failed = false;
+    return failed;
+}
+
+float *ccpu_scratch_get(ccpu_context *context, int worker, int which, size_t floats) {
+    ccpu_scratch *scratch = &context->scratch[worker * CCPU_SCRATCH_COUNT + which];
+    size_t bytes = floats * sizeof(float);
+    if (scratch->bytes >= bytes) return scratch->values;
+    ccpu_pages_free(scratch->values, scratch->bytes);
+    // Whole huge pages, and a quarter more than asked for, so that growing sizes do not map anew each time.
+    bytes = (size_t)ccpu_round_up((long)(bytes + bytes / 4), (long)HUGE_PAGE);
+    scratch->values = ccpu_pages_allocate(bytes);
+    scratch->bytes = scratch->values ? bytes : 0;
+    if (!scratch->values) context->memory_failed = true;
+    return scratch->values;
+}
+
+float *ccpu_copy_floats(const float *values, long count) {
+    if (!values) return NULL;
+    size_t bytes = (size_t)ccpu_round_up(count, 4 * CCPU_ALIGNMENT) * sizeof(float);
+    float *copy = aligned_alloc(64, bytes);
+    if (!copy) return NULL;
+    memset(copy, 0, bytes);
+    memcpy(copy, values, (size_t)count * sizeof(float));
+    return copy;
+}
+

@@ -1,0 +1,20 @@
+// The kernels for AVX2 with FMA: 16 registers of 8 floats; 6 x 2 of them hold a tile.
+#if defined(__x86_64__)
+#include "internal.h"
+
+#include <math.h>
+#include <string.h>
+
+#define VW 8
+#define HAS_FMA 1
+#define TILE_ROWS 6
+#define TILE_VECTORS 2
+#define INTERLEAVE_LOW(a, b) __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11)
+#define INTERLEAVE_HIGH(a, b) __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15)
+#define TABLE ccpu_kernels_avx2
+#define TABLE_NAME "avx2"
+
+#pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
+#include "Kernels/table.h"
+#pragma clang attribute pop
+#endif

@@ -1,0 +1,30 @@
+// The kernels for what every processor of its architecture has: vectors of four floats (SSE2, NEON, or what the compiler
+// makes of them).
+#include "internal.h"
+
+#include <math.h>
+#include <string.h>
+
+#define VW 4
+#define INTERLEAVE_LOW(a, b) __builtin_shufflevector(a, b, 0, 4, 1, 5)
+#define INTERLEAVE_HIGH(a, b) __builtin_shufflevector(a, b, 2, 6, 3, 7)
+#define TABLE ccpu_kernels_base
+#if defined(__aarch64__)
+// 32 registers
+#define HAS_FMA 1
+#define TILE_ROWS 6
+#define TILE_VECTORS 4
+#define TABLE_NAME "neon"
+#else
+// 16 registers; the baseline of x86-64 has no multiply-add
+#define HAS_FMA 0
+#define TILE_ROWS 6
+#define TILE_VECTORS 2
+#if defined(__x86_64__)
+#define TABLE_NAME "sse2"
+#else
+#define TABLE_NAME "generic"
+#endif
+#endif
+
+#include "Kernels/table.h"

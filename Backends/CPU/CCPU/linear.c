@@ -1,0 +1,362 @@
+// linear: weights into panels at load; products with what stands before and after them.
+#include "internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+// MARK: Load
+
+const int ccpu_element_bytes[] = {4, 2, 2, 8};
+
+typedef struct {
+    ccpu_context *context;
+    ccpu_linear *linear;
+    const ccpu_part *parts;
+    int part_count;
+    /// Where not none: a convolution's weight, whose element [input channel][position] goes to [position][input channel].
+    long channels, positions;
+} packing;
+
+/// The stored row of a packed column: gated panels hold a half panel of the first rows, then of the second.
+static long stored_row(const ccpu_kernels *kernels, const ccpu_linear *linear, long column) {
+    if (!linear->epilogue.gated) return column < linear->stored ? column : -1;
+    long outputs = linear->stored / 2;
+    long panel = column / kernels->panel, first = panel * kernels->panel;
+    long width = ccpu_min(kernels->panel, linear->packed - first);
+    long within = column - first, half = width / 2;
+    long output = first / 2 + within % half;
+    if (output >= outputs) return -1;
+    return within < half ? output : outputs + output;
+}
+
+/// The address of a stored row, and the distance of its elements.
+static const void *stored_address(const packing *p, long row, ccpu_element_type *type, long *step) {
+    for (int i = 0; i < p->part_count; i++) {
+        const ccpu_part *part = &p->parts[i];
+        if (row >= part->rows) {
+            row -= part->rows;
+            continue;
+        }
+        *type = part->type;
+        *step = part->transposed ? part->rows : 1;
+        return (const char *)part->bytes + ccpu_element_bytes[part->type] * (part->transposed ? row : row * part->columns);
+    }
+    return NULL;
+}
+
+static void pack_panel(void *argument, long index, int worker) {
+    const packing *p = argument;
+    const ccpu_kernels *kernels = p->context->kernels;
+    long inputs = p->linear->inputs, first = index * kernels->panel;
+    long width = ccpu_min(kernels->panel, p->linear->packed - first);
+    float *panel = p->linear->weights + first * inputs;
+    if (p->linear->row_major) {
+        for (long c = 0; c < width; c++) {
+            long row = stored_row(kernels, p->linear, first + c);
+            float *target = panel + c * inputs;
+            ccpu_element_type type;
+            long step;
+            const void *source = row < 0 ? NULL : stored_address(p, row, &type, &step);
+            if (!source) continue;
+            // A panel of one column is the row itself.
+            if (step == 1)
+                kernels->convert(source, type, inputs, target);
+            else
+                for (long k = 0; k < inputs; k++) {
+                    kernels->convert(
+                        (const char *)source + ccpu_element_bytes[type] * k * step, type, 1, target + k);
+                }
+        }
+    } else {
+        // Columns of one panel may come from parts of different types: pack run by run of whole vectors where they agree.
+        const void *sources[64];
+        ccpu_element_type types[64];
+        long steps[64];
+        for (long c = 0; c < width; c++) {
+            long row = stored_row(kernels, p->linear, first + c);
+            sources[c] = row < 0 ? NULL : stored_address(p, row, &types[c], &steps[c]);
+        }
+        for (long c = 0; c < width; c += kernels->vector) {
+            long live = 0;
+            while (live < kernels->vector && sources[c + live]) live++;
+            bool alike = true;
+            for (long i = 1; i < live; i++) alike = alike && types[c + i] == types[c] && steps[c + i] == steps[c];
+            if (live > 0 && alike)
+                kernels->pack(sources + c, types[c], steps[c], live, inputs, width, panel + c);
+            else
+                for (long i = 0; i < live; i++)
+                    for (long k = 0; k < inputs; k++) {
+                        kernels->convert(
+                            (const char *)sources[c + i] + ccpu_element_bytes[types[c + i]] * k * steps[c + i],
+                            types[c + i], 1, panel + k * width + c + i);
+                    }
+        }
+    }
+    if (p->positions > 1) {
+        // From [channel][position] to [position][channel], for the whole panel at once.
+        long unit = p->linear->row_major ? 1 : width, lines = p->linear->row_major ? width : 1;
+        float *copy = ccpu_scratch_get(p->context, worker, CCPU_SCRATCH_TILE, (size_t)(inputs * unit));
+        if (!copy) return;
+        for (long line = 0; line < lines; line++) {
+            float *values = panel + line * inputs;
+            memcpy(copy, values, (size_t)(inputs * unit) * sizeof(float));
+            for (long c = 0; c < p->channels; c++)
+                for (long s = 0; s < p->positions; s++)
+                    memcpy(
+                        values + (s * p->channels + c) * unit, copy + (c * p->positions + s) * unit,
+                        (size_t)unit * sizeof(float));
+        }
+    }
+}
+
+static ccpu_linear *create(
+    ccpu_context *context, const ccpu_part *parts, int part_count, const float *bias, const float *scale,
+    ccpu_activation activation, bool gated, long channels, long positions, bool row_major)
+{
+    const ccpu_kernels *kernels = context->kernels;
+    ccpu_linear *linear = calloc(1, sizeof *linear);
+    if (!linear) return NULL;
+    for (int i = 0; i < part_count; i++) linear->stored += parts[i].rows;
+    linear->inputs = parts[0].columns;
+    linear->outputs = gated ? linear->stored / 2 : linear->stored;
+    linear->packed =
+        gated ? 2 * ccpu_round_up(linear->outputs, kernels->vector) : ccpu_round_up(linear->stored, kernels->vector);
+    linear->row_major = row_major;
+    linear->epilogue.activation = activation;
+    linear->epilogue.gated = gated;
+    linear->epilogue.scale = ccpu_copy_floats(scale, linear->outputs);
+    linear->bytes = (size_t)(linear->packed * linear->inputs) * sizeof(float);
+    linear->weights = ccpu_pages_allocate(linear->bytes);
+    if (bias) {
+        float *packed = aligned_alloc(64, (size_t)ccpu_round_up(linear->packed, 16) * sizeof(float));
+        for (long c = 0; packed && c < ccpu_round_up(linear->packed, 16); c++) {
+            long row = c < linear->packed ? stored_row(kernels, linear, c) : -1;
+            packed[c] = row < 0 ? 0 : bias[row];
+        }
+        linear->epilogue.bias = packed;
+    }
+    if (!linear->weights || (bias && !linear->epilogue.bias) || (scale && !linear->epilogue.scale)) {
+        ccpu_linear_destroy(linear);
+        return NULL;
+    }
+    packing p = {context, linear, parts, part_count, channels, positions};
+    ccpu_parallel(context->pool, (linear->packed + kernels->panel - 1) / kernels->panel, pack_panel, &p);
+    return linear;
+}
+
+ccpu_linear *ccpu_linear_create(
+    ccpu_context *context, const ccpu_part *parts, int part_count, const float *bias, const float *scale,
+    ccpu_activation activation, bool gated)
+{
+    return create(context, parts, part_count, bias, scale, activation, gated, 0, 0, context->uses_openblas);
+}
+
+ccpu_linear *ccpu_convolution_create(
+    ccpu_context *context, ccpu_part part, long channels, long height, long width, const float *bias,
+    ccpu_activation activation)
+{
+    return create(context, &part, 1, bias, NULL, activation, false, channels, height * width, context->uses_openblas);
+}
+
+ccpu_linear *ccpu_panels_create(ccpu_context *context, ccpu_part part, const float *bias) {
+    return create(context, &part, 1, bias, NULL, CCPU_NONE, false, 0, 0, false);
+}
+
+void ccpu_linear_destroy(ccpu_linear *linear) {
+    if (!linear) return;
+    ccpu_pages_free(linear->weights, linear->bytes);
+    free((void *)linear->epilogue.bias);
+    free((void *)linear->epilogue.scale);
+    free(linear);
+}
+
+// MARK: Products
+
+/// OpenBLAS takes other inner loops for the last rows of a matrix; row counts that are a multiple of this give every row
+/// the same bytes (measured on its Haswell, SkylakeX, Zen and Prescott kernels).
+#define OPENBLAS_ROWS 48
+/// It takes others again for products of at most so many multiply-adds: there, every call has the same number of rows.
+#define OPENBLAS_SMALL 1000000
+/// Packed columns of one call to OpenBLAS: fixed, so that the number of threads does not change the bytes.
+#define OPENBLAS_COLUMNS 384
+
+typedef struct {
+    ccpu_context *context;
+    const ccpu_linear *linear;
+    const ccpu_epilogue *epilogue;
+    ccpu_rows source;
+    ccpu_target target;
+    long rows;
+    long row_tiles;
+    long column_groups;
+    /// Packed columns of one group.
+    long group_columns;
+    /// Rows per tile of the filling task.
+    long fill_rows;
+    long fill_pitch;
+    float *filled;
+} job;
+
+static void store_tile(const job *j, long row, long rows, long first, long columns, const float *c, long ldc) {
+    const ccpu_target *t = &j->target;
+    while (rows > 0) {
+        long group = t->group ? row / t->group : 0;
+        long count = t->group ? ccpu_min(rows, (group + 1) * t->group - row) : rows;
+        long place = t->group ? row + (group + 1) * t->skipped : row;
+        j->context->kernels->epilogue(
+            j->epilogue, count, first, columns, c, ldc, t->values + place * t->pitch, t->pitch,
+            t->residual ? t->residual + place * t->residual_pitch : NULL, t->residual_pitch);
+        row += count;
+        rows -= count;
+        c += count * ldc;
+    }
+}
+
+static void fill_part(void *argument, long index, int worker) {
+    (void)worker;
+    const job *j = argument;
+    long first = index * j->fill_rows;
+    j->source.fill(
+        &j->source, j->context, first, ccpu_min(j->fill_rows, j->rows - first), j->filled + first * j->fill_pitch,
+        j->fill_pitch);
+}
+
+/// Rows [first, first + count) of a against packed columns [column, end).
+static void own_products(
+    const job *j, int worker, const float *a, long lda, long row, long rows, long column, long end)
+{
+    const ccpu_kernels *kernels = j->context->kernels;
+    long inputs = j->linear->inputs;
+    float *c = ccpu_scratch_get(j->context, worker, CCPU_SCRATCH_TILE, (size_t)(rows * kernels->panel));
+    if (!c) return;
+    for (; column < end; column += kernels->panel) {
+        long width = ccpu_min(kernels->panel, end - column);
+        const float *panel = j->linear->weights + column * inputs;
+        const float *next = column + width < j->linear->packed ? panel + width * inputs : NULL;
+        kernels->product(rows, inputs, a, lda, panel, width, width, c, width, next);
+        store_tile(j, row, rows, column, width, c, width);
+    }
+}
+
+static void openblas_products(
+    const job *j, int worker, const float *a, long lda, long row, long rows, long column, long end)
+{
+    const ccpu_kernels *kernels = j->context->kernels;
+    long inputs = j->linear->inputs, padded = ccpu_round_up(rows, OPENBLAS_ROWS), columns = end - column;
+    float *c = ccpu_scratch_get(j->context, worker, CCPU_SCRATCH_TILE, (size_t)(padded * columns));
+    if (!c) return;
+    long step = OPENBLAS_ROWS * columns * inputs <= OPENBLAS_SMALL ? OPENBLAS_ROWS : padded;
+    for (long r = 0; r < padded; r += step)
+        ccpu_openblas_product(
+            step, columns, inputs, a + r * lda, lda, j->linear->weights + column * inputs, inputs, c + r * columns,
+            columns);
+    for (long first = column; first < end; first += kernels->panel)
+        store_tile(j, row, rows, first, ccpu_min(kernels->panel, end - first), c + first - column, columns);
+}
+
+static void run_tile(void *argument, long index, int worker) {
+    const job *j = argument;
+    long tile = index / j->column_groups, group = index % j->column_groups;
+    // Tiles of nearly equal height; OpenBLAS's of a whole number of its blocks.
+    long first = j->rows * tile / j->row_tiles, end = j->rows * (tile + 1) / j->row_tiles;
+    bool row_major = j->linear->row_major;
+    if (row_major) {
+        long blocks = (j->rows + OPENBLAS_ROWS - 1) / OPENBLAS_ROWS;
+        first = ccpu_min(j->rows, blocks * tile / j->row_tiles * OPENBLAS_ROWS);
+        end = ccpu_min(j->rows, blocks * (tile + 1) / j->row_tiles * OPENBLAS_ROWS);
+    }
+    long rows = end - first;
+    if (rows <= 0) return;
+    long column = group * j->group_columns;
+    long last = ccpu_min(j->linear->packed, column + j->group_columns);
+    const float *a;
+    long lda = j->fill_pitch;
+    if (j->filled) {
+        a = j->filled + first * lda;
+    } else if (j->source.fill || row_major) {
+        long padded = row_major ? ccpu_round_up(rows, OPENBLAS_ROWS) : rows;
+        float *own = ccpu_scratch_get(j->context, worker, CCPU_SCRATCH_ROWS, (size_t)(padded * lda));
+        if (!own) return;
+        if (j->source.fill)
+            j->source.fill(&j->source, j->context, first, rows, own, lda);
+        else
+            for (long r = 0; r < rows; r++)
+                memcpy(
+                    own + r * lda, j->source.values + (first + r) * j->source.pitch,
+                    (size_t)j->linear->inputs * sizeof(float));
+        if (padded > rows) memset(own + rows * lda, 0, (size_t)((padded - rows) * lda) * sizeof(float));
+        a = own;
+    } else {
+        a = j->source.values + first * j->source.pitch;
+        lda = j->source.pitch;
+    }
+    if (!row_major) {
+        own_products(j, worker, a, lda, first, rows, column, last);
+        return;
+    }
+    for (; column < last; column += OPENBLAS_COLUMNS)
+        openblas_products(j, worker, a, lda, first, rows, column, ccpu_min(last, column + OPENBLAS_COLUMNS));
+}
+
+void ccpu_product(
+    ccpu_context *context, const ccpu_linear *linear, const ccpu_epilogue *epilogue, long rows, ccpu_rows source,
+    ccpu_target target)
+{
+    // Rows per tile at which a panel that comes from memory is used often enough to hide its coming.
+    enum { FULL = 96, ENOUGH = 40 };
+    if (rows <= 0) return;
+    long threads = context->threads;
+    job j = {
+        .context = context, .linear = linear, .epilogue = epilogue, .source = source, .target = target, .rows = rows,
+        .fill_pitch = ccpu_round_up(linear->inputs, CCPU_ALIGNMENT),
+    };
+    long unit = linear->row_major ? OPENBLAS_COLUMNS : context->kernels->panel;
+    long panels = (linear->packed + unit - 1) / unit;
+    if (rows >= threads * ENOUGH || panels == 1) {
+        // Every thread takes rows, fills them for itself, and goes through all columns.
+        long rounds = (rows + threads * FULL - 1) / (threads * FULL);
+        j.row_tiles = ccpu_min(rounds * threads, (rows + ENOUGH - 1) / ENOUGH);
+        j.column_groups = 1;
+        j.group_columns = linear->packed;
+    } else {
+        // Too few rows: columns are shared out, three groups a thread so that an interrupted thread delays less; the rows
+        // are filled once, together.
+        j.row_tiles = (rows + FULL - 1) / FULL;
+        long groups = ccpu_min(panels, ccpu_max(1, 3 * threads / j.row_tiles));
+        long per_group = (panels + groups - 1) / groups;
+        j.column_groups = (panels + per_group - 1) / per_group;
+        j.group_columns = per_group * unit;
+        if (source.fill && !linear->row_major) {
+            j.filled = ccpu_scratch_get(context, ccpu_shared(context), CCPU_SCRATCH_ROWS, (size_t)(rows * j.fill_pitch));
+            if (!j.filled) return;
+            j.fill_rows = ccpu_max(1, rows / (4 * threads));
+            ccpu_parallel(context->pool, (rows + j.fill_rows - 1) / j.fill_rows, fill_part, &j);
+        }
+    }
+    ccpu_parallel(context->pool, j.row_tiles * j.column_groups, run_tile, &j);
+}
+
+// MARK: linear
+
+typedef struct {
+    const ccpu_norm *norm;
+    ccpu_matrix x;
+} normed;
+
+static void fill_normed(
+    const ccpu_rows *rows, const ccpu_context *context, long first, long count, float *into, long pitch)
+{
+    const normed *n = rows->argument;
+    for (long r = 0; r < count; r++)
+        context->kernels->norm(n->norm, n->x.values + (first + r) * n->x.pitch, into + r * pitch);
+}
+
+void ccpu_linear_apply(
+    ccpu_context *context, const ccpu_linear *linear, const ccpu_norm *norm, ccpu_matrix x, ccpu_matrix y, bool adds)
+{
+    normed n = {norm, x};
+    ccpu_rows source = {.values = x.values, .pitch = x.pitch, .fill = norm ? fill_normed : NULL, .argument = &n};
+    ccpu_target target = {
+        .values = y.values, .pitch = y.pitch, .residual = adds ? y.values : NULL, .residual_pitch = y.pitch};
+    ccpu_product(context, linear, &linear->epilogue, x.rows, source, target);
+}

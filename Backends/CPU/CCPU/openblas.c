@@ -1,0 +1,72 @@
+// OpenBLAS by name, at run time: nothing of it is linked.
+#include "internal.h"
+
+#include <dlfcn.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/// The functions we use, as cblas.h declares them (CblasRowMajor 101, CblasNoTrans 111, CblasTrans 112).
+static struct {
+    void (*sgemm)(
+        int order, int trans_a, int trans_b, int m, int n, int k, float alpha, const float *a, int lda, const float *b,
+        int ldb, float beta, float *c, int ldc);
+    void (*set_num_threads)(int);
+    const char *(*get_config)(void);
+    const char *(*get_corename)(void);
+} openblas;
+
+static pthread_once_t once = PTHREAD_ONCE_INIT;
+static const char *failure;
+static char description[128];
+
+static void open_library(void) {
+    // OpenBLAS chooses its kernels when it is loaded, by tables that lag behind the processors: 0.3.21 starts recent
+    // Intel ones with SSE3 kernels and AMD's Zen 4 without AVX-512. What the processor reports is the better guide.
+    const char *core = NULL;
+    switch (ccpu_best_instruction_set()) {
+        case CCPU_AVX512: core = "SkylakeX"; break;
+        case CCPU_AVX2: core = "Haswell"; break;
+        case CCPU_BASE: break;
+    }
+    if (core) setenv("OPENBLAS_CORETYPE", core, 0);
+    setenv("OPENBLAS_NUM_THREADS", "1", 1);  // one pool, ours
+    void *library = dlopen("libopenblas.so.0", RTLD_NOW | RTLD_LOCAL);
+    if (!library) {
+        failure = "OpenBLAS (libopenblas.so.0) is not installed; install the package libopenblas0, or leave matrix products "
+                  "to the built-in kernels.";
+        return;
+    }
+    openblas.sgemm = dlsym(library, "cblas_sgemm");
+    openblas.set_num_threads = dlsym(library, "openblas_set_num_threads");
+    openblas.get_config = dlsym(library, "openblas_get_config");
+    openblas.get_corename = dlsym(library, "openblas_get_corename");
+    if (!openblas.sgemm) {
+        failure = "libopenblas.so.0 has no cblas_sgemm; install the package libopenblas0, or leave matrix products to the "
+                  "built-in kernels.";
+        return;
+    }
+    if (openblas.set_num_threads) openblas.set_num_threads(1);
+    // "OpenBLAS 0.3.21 DYNAMIC_ARCH …": the second word is the version.
+    const char *config = openblas.get_config ? openblas.get_config() : "";
+    char version[32] = "";
+    sscanf(config, "%*s %31s", version);
+    snprintf(
+        description, sizeof description, "%s%s%s", version, version[0] ? " " : "",
+        openblas.get_corename ? openblas.get_corename() : "");
+}
+
+const char *ccpu_openblas_open(void) {
+    pthread_once(&once, open_library);
+    return failure;
+}
+
+const char *ccpu_openblas_description(void) { return description; }
+
+void ccpu_openblas_product(
+    long rows, long columns, long inputs, const float *a, long lda, const float *b, long ldb, float *c, long ldc)
+{
+    openblas.sgemm(
+        101, 111, 112, (int)rows, (int)columns, (int)inputs, 1, a, (int)lda, b, (int)ldb, 0, c, (int)ldc);
+}

@@ -1,0 +1,97 @@
+// What the processor, the scheduler and the control group say.
+#define _GNU_SOURCE 1
+
+#include "CCPU.h"
+
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
+ccpu_instruction_set ccpu_best_instruction_set(void) {
+#if defined(__x86_64__)
+    // These ask the operating system too (xgetbv): without its room for the registers a set is not reported.
+    __builtin_cpu_init();
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl")
+        && __builtin_cpu_supports("avx512dq"))
+        return CCPU_AVX512;
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return CCPU_AVX2;
+#endif
+    return CCPU_BASE;
+}
+
+const char *ccpu_processor_name(void) {
+    static _Thread_local char name[128];
+    name[0] = 0;
+#if defined(__x86_64__)
+    unsigned words[12], highest;
+    if (__get_cpuid(0x80000000, &highest, &words[1], &words[2], &words[3]) && highest >= 0x80000004) {
+        for (unsigned i = 0; i < 3; i++)
+            __get_cpuid(0x80000002 + i, &words[4 * i], &words[4 * i + 1], &words[4 * i + 2], &words[4 * i + 3]);
+        memcpy(name, words, sizeof words);
+        name[sizeof words] = 0;
+    }
+#else
+    FILE *file = fopen("/proc/cpuinfo", "r");
+    char line[256];
+    while (file && fgets(line, sizeof line, file)) {
+        char *colon = strchr(line, ':');
+        if (!colon || (strncmp(line, "model name", 10) && strncmp(line, "Hardware", 8))) continue;
+        snprintf(name, sizeof name, "%s", colon + 1);
+        break;
+    }
+    if (file) fclose(file);
+#endif
+    char *start = name;
+    while (*start == ' ') start++;
+    size_t length = strlen(start);
+    while (length > 0 && (start[length - 1] == ' ' || start[length - 1] == '\n')) start[--length] = 0;
+    return start;
+}
+
+/// Whole processors of a control group's quota, rounded up; 0 for no limit.
+static int quota(void) {
+    FILE *file = fopen("/sys/fs/cgroup/cpu.max", "r");
+    if (file) {
+        long share = 0, period = 0;
+        int read = fscanf(file, "%ld %ld", &share, &period);  // "max 100000" reads nothing
+        fclose(file);
+        return read == 2 && share > 0 && period > 0 ? (int)((share + period - 1) / period) : 0;
+    }
+    long share = 0, period = 0;
+    file = fopen("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "r");
+    if (!file) return 0;
+    int read = fscanf(file, "%ld", &share);
+    fclose(file);
+    file = fopen("/sys/fs/cgroup/cpu/cpu.cfs_period_us", "r");
+    if (!file) return 0;
+    read += fscanf(file, "%ld", &period);
+    fclose(file);
+    return read == 2 && share > 0 && period > 0 ? (int)((share + period - 1) / period) : 0;
+}
+
+int ccpu_available_threads(void) {
+    int count = 0;
+    // Machines with more processors than a cpu_set_t holds want a larger set.
+    for (int processors = CPU_SETSIZE; processors <= 1 << 16 && count == 0; processors *= 4) {
+        cpu_set_t *set = CPU_ALLOC(processors);
+        if (!set) break;
+        size_t size = CPU_ALLOC_SIZE(processors);
+        if (sched_getaffinity(0, size, set) == 0) count = CPU_COUNT_S(size, set);
+        CPU_FREE(set);
+    }
+    if (count < 1) count = (int)sysconf(_SC_NPROCESSORS_ONLN);
+    int limit = quota();
+    if (limit > 0 && limit < count) count = limit;
+    return count < 1 ? 1 : count;
+}
+
+uint64_t ccpu_physical_memory(void) {
+    long pages = sysconf(_SC_PHYS_PAGES), size = sysconf(_SC_PAGESIZE);
+    return pages > 0 && size > 0 ? (uint64_t)pages * (uint64_t)size : 0;
+}

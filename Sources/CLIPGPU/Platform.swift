@@ -1,0 +1,48 @@
+// The few C functions the library needs, under one import.
+
+#if canImport(Glibc)
+import Glibc
+#elseif canImport(Musl)
+import Musl
+#elseif canImport(Darwin)
+import Darwin
+#endif
+
+/// A whole file, read rather than mapped: a file that shrinks meanwhile must not end the process.
+func readFile(_ path: String) throws(CLIPError) -> [UInt8] {
+    let descriptor = open(path, O_RDONLY | O_CLOEXEC)
+    guard descriptor >= 0 else { throw CLIPError(.input, "\(path) cannot be read: \(describe(errno: errno)).") }
+    defer { close(descriptor) }
+    var status = stat()
+    let size = fstat(descriptor, &status) == 0 && status.st_size > 0 ? Int(status.st_size) : 1 << 16
+    var bytes: [UInt8] = []
+    bytes.reserveCapacity(size + 1)
+    var end = false
+    while !end {
+        let capacity = max(size + 1 - bytes.count, 1 << 16)
+        var code: Int32 = 0
+        let piece = [UInt8](unsafeUninitializedCapacity: capacity) { buffer, count in
+            var got = read(descriptor, buffer.baseAddress, capacity)
+            while got < 0, errno == EINTR { got = read(descriptor, buffer.baseAddress, capacity) }
+            if got < 0 { code = errno }
+            count = max(0, got)
+        }
+        if code != 0 { throw CLIPError(.input, "\(path) cannot be read: \(describe(errno: code)).") }
+        end = piece.isEmpty
+        if bytes.isEmpty { bytes = piece } else { bytes += piece }
+    }
+    return bytes
+}
+
+func exponential(_ x: Double) -> Double { exp(x) }
+
+/// The sentence of an `errno`: "No such file or directory".
+func describe(errno code: Int32) -> String { String(cString: strerror(code)) }
+
+/// Seconds on a clock that never goes back.
+func monotonicSeconds() -> Double {
+    let elapsed = ContinuousClock.now - monotonicStart
+    return Double(elapsed.components.seconds) + Double(elapsed.components.attoseconds) * 1e-18
+}
+
+private let monotonicStart = ContinuousClock.now

@@ -1,0 +1,259 @@
+// Byte-pair encoding of one word: which neighbouring symbols melt into one, and in which order.
+
+import CMergeTable
+
+/// The vocabulary of a byte-level byte-pair encoding: the symbols of single bytes and the ranked merges.
+///
+/// Symbols are token ids. A word starts as one symbol a byte, the last one taken from `endOfWordSymbols`; the pair of
+/// lowest rank is merged wherever it stands, again and again, until no pair has a rank (Sennrich et al. 2016;
+/// `SimpleTokenizer.bpe` of OpenAI's CLIP).
+package struct MergeTable: Sendable {
+    /// Two neighbouring symbols and what they become. All three are token ids below 2²¹.
+    package typealias Merge = (left: Int32, right: Int32, merged: Int32)
+
+    /// The symbol of each of the 256 bytes, inside a word and at its end.
+    private let symbols: [Int32]
+    private let endOfWordSymbols: [Int32]
+    /// The symbol that the merge of each rank makes.
+    private let mergedSymbols: [Int32]
+    /// Open-addressed hash table from pair to rank: `left << 43 | right << 22 | rank`, or `emptySlot`.
+    private let slots: [UInt64]
+    /// How far the 64-bit hash is shifted to index `slots`.
+    private let hashShift: UInt64
+    /// Words of more bytes are merged by way of a queue.
+    private let longWord: Int
+
+    private static let emptySlot = UInt64.max
+    private static let rankBits: UInt64 = 22
+    private static let symbolBits: UInt64 = 21
+    private static let unranked = UInt32.max
+
+    /// - Parameters:
+    ///   - symbols: the token id of each byte that does not end a word, 256 of them.
+    ///   - endOfWordSymbols: the token id of each byte that ends a word, 256 of them.
+    ///   - merges: in order of rank, at most 2²². Of two merges of the same pair the first counts.
+    ///   - longWord: up to how many bytes a word is merged in passes over it; longer ones with a queue, which takes more
+    ///     time for each pair but less than the square of the length in all. The symbols are the same.
+    package init(
+        symbols: [Int32], endOfWordSymbols: [Int32], merges: some Collection<Merge>, longWord: Int = 128
+    ) {
+        precondition(symbols.count == 256 && endOfWordSymbols.count == 256, "one symbol for each byte")
+        precondition(merges.count < 1 << Self.rankBits, "too many merges for the hash table's slots")
+        // At most half full, so that the search for an absent pair, the common case, ends after a step or two.
+        let slotBits = UInt64(max(4, UInt.bitWidth - (merges.count * 2).leadingZeroBitCount))
+        let shift = 64 - slotBits
+        var slots = [UInt64](repeating: Self.emptySlot, count: 1 << slotBits)
+        var mergedSymbols = [Int32]()
+        mergedSymbols.reserveCapacity(merges.count)
+        for (rank, merge) in merges.enumerated() {
+            mergedSymbols.append(merge.merged)
+            let key = Self.key(merge.left, merge.right)
+            var index = Int(Self.hash(key) >> shift)
+            while slots[index] != Self.emptySlot, slots[index] >> Self.rankBits != key {
+                index = (index + 1) & (slots.count - 1)
+            }
+            if slots[index] == Self.emptySlot {
+                slots[index] = key << Self.rankBits | UInt64(rank)
+            }
+        }
+        self.symbols = symbols
+        self.endOfWordSymbols = endOfWordSymbols
+        self.mergedSymbols = mergedSymbols
+        self.slots = slots
+        self.hashShift = shift
+        self.longWord = longWord
+    }
+
+    /// The table of OpenAI's CLIP, built into the binary: ids 0...255 are bytes, 256...511 bytes at the end of a word,
+    /// and rank r makes 512 + r.
+    package static func clip(longWord: Int = 128) -> MergeTable {
+        let count = clipMergeTableByteCount() / 4
+        let bytes = UnsafeRawBufferPointer(start: clipMergeTable(), count: count * 4)
+        let symbols = byteSymbols()
+        return MergeTable(
+            symbols: symbols, endOfWordSymbols: symbols.map { $0 + 256 },
+            merges: (0..<count).lazy.map { rank in
+                let left = UInt16(littleEndian: bytes.loadUnaligned(fromByteOffset: rank * 4, as: UInt16.self))
+                let right = UInt16(littleEndian: bytes.loadUnaligned(fromByteOffset: rank * 4 + 2, as: UInt16.self))
+                return (Int32(left), Int32(right), Int32(512 + rank))
+            }, longWord: longWord)
+    }
+
+    /// The id of each byte in CLIP's vocabulary (`bytes_to_unicode`): printable Latin-1 first, then all others.
+    private static func byteSymbols() -> [Int32] {
+        let printable: [ClosedRange<Int>] = [0x21...0x7E, 0xA1...0xAC, 0xAE...0xFF]
+        let isPrintable = (0..<256).map { byte in printable.contains { $0.contains(byte) } }
+        var symbols = [Int32](repeating: 0, count: 256)
+        for (id, byte) in ((0..<256).filter { isPrintable[$0] } + (0..<256).filter { !isPrintable[$0] }).enumerated() {
+            symbols[byte] = Int32(id)
+        }
+        return symbols
+    }
+
+    private static func key(_ left: Int32, _ right: Int32) -> UInt64 {
+        UInt64(UInt32(bitPattern: left)) << symbolBits | UInt64(UInt32(bitPattern: right))
+    }
+
+    /// Fibonacci hashing: the upper bits of the product are well mixed.
+    private static func hash(_ key: UInt64) -> UInt64 { key &* 0x9E37_79B9_7F4A_7C15 }
+
+    @inline(__always)
+    private func rank(_ left: Int32, _ right: Int32) -> UInt32 {
+        let key = Self.key(left, right)
+        var index = Int(truncatingIfNeeded: Self.hash(key) >> hashShift)
+        while true {
+            let slot = slots[index]
+            if slot == Self.emptySlot { return Self.unranked }
+            if slot >> Self.rankBits == key { return UInt32(truncatingIfNeeded: slot & (1 << Self.rankBits - 1)) }
+            index = (index + 1) & (slots.count - 1)
+        }
+    }
+
+    /// A symbol of a word, and the rank of the pair that it makes with its right neighbour.
+    fileprivate struct Piece {
+        var symbol: Int32
+        var rank: UInt32
+    }
+
+    /// Room that `append` works in, for words of up to `capacity` bytes.
+    struct Scratch {
+        fileprivate var pieces: [Piece]
+
+        init(capacity: Int) {
+            pieces = Array(repeating: Piece(symbol: 0, rank: MergeTable.unranked), count: capacity)
+        }
+    }
+
+    /// Appends the token ids of `word`, the UTF-8 bytes of one word, to `ids`.
+    func append(_ word: Span<UInt8>, to ids: inout [Int32], scratch: inout Scratch) {
+        guard word.count > 1 else {
+            if word.count == 1 { ids.append(endOfWordSymbols[Int(word[0])]) }
+            return
+        }
+        // Each pass below goes over the whole word, and a long one takes many.
+        guard word.count <= longWord else { return appendLong(word, to: &ids) }
+        var pieces = scratch.pieces.mutableSpan
+        var count = word.count
+        var lowest = Self.unranked
+        pieces[0].symbol = symbols[Int(word[0])]
+        for index in 1..<count {
+            let isLast = index == count - 1
+            pieces[index].symbol = isLast ? endOfWordSymbols[Int(word[index])] : symbols[Int(word[index])]
+            pieces[index - 1].rank = rank(pieces[index - 1].symbol, pieces[index].symbol)
+            lowest = min(lowest, pieces[index - 1].rank)
+        }
+        pieces[count - 1].rank = Self.unranked  // the last symbol has no right neighbour
+
+        while lowest != Self.unranked {
+            (count, lowest) = mergeAll(ofRank: lowest, count: count, &pieces)
+        }
+        for index in 0..<count { ids.append(pieces[index].symbol) }
+    }
+
+    /// Merges every occurrence of one pair, left to right. Returns how many symbols remain, and the lowest rank among
+    /// their pairs.
+    @inline(__always)
+    private func mergeAll(
+        ofRank rank: UInt32, count: Int, _ pieces: inout MutableSpan<Piece>
+    ) -> (count: Int, lowest: UInt32) {
+        let merged = mergedSymbols[Int(rank)]
+        var lowest = Self.unranked
+        var read = 0
+        var write = 0
+        var previousIsNew = false
+        while read < count {
+            let isNew = pieces[read].rank == rank
+            // The rank of a new symbol becomes known with its right neighbour.
+            pieces[write] = isNew ? Piece(symbol: merged, rank: Self.unranked) : pieces[read]
+            if write > 0 {
+                if isNew || previousIsNew {
+                    pieces[write - 1].rank = self.rank(pieces[write - 1].symbol, pieces[write].symbol)
+                }
+                lowest = min(lowest, pieces[write - 1].rank)
+            }
+            previousIsNew = isNew
+            read += isNew ? 2 : 1
+            write += 1
+        }
+        return (write, lowest)
+    }
+
+    // MARK: Long words
+
+    /// A symbol in the linked list of a long word's symbols. The rank is that of its pair with the next one.
+    private struct Node {
+        var symbol: Int32
+        var rank: UInt32
+        var previous: Int
+        var next: Int
+    }
+
+    /// The same as `append`, with the pairs in a queue by rank and position.
+    private func appendLong(_ word: Span<UInt8>, to ids: inout [Int32]) {
+        let end = word.count
+        var nodes = (0..<end).map { index in
+            let symbol = index == end - 1 ? endOfWordSymbols[Int(word[index])] : symbols[Int(word[index])]
+            return Node(symbol: symbol, rank: Self.unranked, previous: index - 1, next: index + 1)
+        }
+        var queue = RankQueue()
+        /// Finds the rank of the pair that begins at `index`, and queues it if it has one.
+        func rankPair(at index: Int) {
+            let next = nodes[index].next
+            nodes[index].rank = next < end ? rank(nodes[index].symbol, nodes[next].symbol) : Self.unranked
+            if nodes[index].rank != Self.unranked { queue.insert(rank: nodes[index].rank, position: index) }
+        }
+        for index in 0..<end { rankPair(at: index) }
+
+        while let lowest = queue.lowestRank {
+            // All occurrences first, even if a new pair has a lower rank.
+            var positions = [Int]()
+            while queue.lowestRank == lowest { positions.append(queue.removeFirst()) }
+            for index in positions where nodes[index].rank == lowest {
+                let removed = nodes[index].next
+                nodes[removed].rank = Self.unranked
+                nodes[index].symbol = mergedSymbols[Int(lowest)]
+                nodes[index].next = nodes[removed].next
+                if nodes[index].next < end { nodes[nodes[index].next].previous = index }
+                rankPair(at: index)
+                if index > 0 { rankPair(at: nodes[index].previous) }
+            }
+        }
+        var index = 0
+        while index < end {
+            ids.append(nodes[index].symbol)
+            index = nodes[index].next
+        }
+    }
+
+    /// A binary heap of positions, the lowest rank first and of one rank the leftmost.
+    private struct RankQueue {
+        /// `rank << 32 | position`
+        private var heap: [UInt64] = []
+
+        var lowestRank: UInt32? { heap.first.map { UInt32($0 >> 32) } }
+
+        mutating func insert(rank: UInt32, position: Int) {
+            heap.append(UInt64(rank) << 32 | UInt64(position))
+            var child = heap.count - 1
+            while child > 0, heap[child] < heap[(child - 1) / 2] {
+                heap.swapAt(child, (child - 1) / 2)
+                child = (child - 1) / 2
+            }
+        }
+
+        mutating func removeFirst() -> Int {
+            heap.swapAt(0, heap.count - 1)
+            let first = heap.removeLast()
+            var parent = 0
+            while true {
+                let left = 2 * parent + 1
+                guard left < heap.count else { break }
+                let child = left + 1 < heap.count && heap[left + 1] < heap[left] ? left + 1 : left
+                if heap[parent] < heap[child] { break }
+                heap.swapAt(parent, child)
+                parent = child
+            }
+            return Int(first & 0xFFFF_FFFF)
+        }
+    }
+}

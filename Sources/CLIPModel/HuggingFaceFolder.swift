@@ -1,0 +1,409 @@
+// transformers' `CLIPModel` folders: config.json, preprocessor_config.json, and which weights they speak of.
+import CLIPCompute
+import Checkpoints
+
+enum HuggingFaceFolder {
+    static func open(path: String) throws(ModelError) -> ModelCheckpoint {
+        let folder = path.hasSuffix("/") ? path : path + "/"
+        let config = try json(folder + "config.json")
+        // Checked first, so that a model of another kind is not blamed on its weights.
+        try requireCLIP(config, folder + "config.json")
+        let weights: Checkpoint
+        if exists(folder + "model.safetensors") {
+            weights = try reading { () throws(CheckpointError) in
+                try Safetensors.open(path: folder + "model.safetensors")
+            }
+        } else if exists(folder + "model.safetensors.index.json") {
+            weights = try reading { () throws(CheckpointError) in
+                try Safetensors.openSharded(indexPath: folder + "model.safetensors.index.json")
+            }
+        } else {
+            throw ModelError(
+                "\(path) holds no weights: expected model.safetensors or model.safetensors.index.json beside config.json"
+            )
+        }
+        let preprocessor =
+            exists(folder + "preprocessor_config.json") ? try json(folder + "preprocessor_config.json") : nil
+        return try ModelCheckpoint(
+            weights: weights, describe(weights, config: config, preprocessor: preprocessor))
+    }
+
+    private static func json(_ path: String) throws(ModelError) -> JSON {
+        try reading { () throws(CheckpointError) in
+            let file = try MappedFile(path: path)
+            do throws(CheckpointError) {
+                return try file.withBytes { (bytes) throws(CheckpointError) in try JSON(parsing: bytes) }
+            } catch {
+                throw CheckpointError("\(path) is not sound JSON: \(error.description)")
+            }
+        }
+    }
+
+    private static func exists(_ path: String) -> Bool { MappedFile.exists(path) }
+
+    private static func requireCLIP(_ config: JSON, _ name: String) throws(ModelError) {
+        guard case .object = config else { throw ModelError("\(name) is not a JSON object") }
+        let type = config["model_type"]?.string
+        guard type == "clip" else {
+            let found = type.map(quoted) ?? "none"
+            throw ModelError(
+                "\(name): expected the model_type \"clip\", found \(found); other models cannot be opened yet")
+        }
+    }
+
+    /// Sizes come from the tensors' shapes and are checked against the configuration.
+    static func describe(
+        _ weights: Checkpoint, config: JSON, preprocessor: JSON?
+    ) throws(ModelError) -> ModelDescription {
+        try requireCLIP(config, "config.json")
+        let prefix =
+            weights.tensors.first { $0.name.hasSuffix("." + HuggingFaceNames.patchEmbedding) }
+            .map { String($0.name.dropLast(HuggingFaceNames.patchEmbedding.count)) } ?? ""
+        var reader = ConfigurationReader(weights: weights, prefix: prefix)
+        let outputs = try reader.outputs(config)
+        let vision = try reader.vision(reader.section("vision_config", of: config), outputs: outputs)
+        let text = try reader.text(reader.section("text_config", of: config), outputs: outputs)
+        let preprocessing = try reader.preprocessing(preprocessor, imageSize: vision.imageSize)
+        if !prefix.isEmpty { reader.facts.append(Fact(name: "prefix of names", value: prefix, source: weights.name)) }
+        return ModelDescription(
+            configuration: CLIPConfiguration(
+                vision: vision, text: text, preprocessing: preprocessing, facts: reader.facts),
+            names: HuggingFaceNames(prefix: prefix), contradictions: reader.contradictions)
+    }
+}
+
+/// Reads configurations as transformers does, with its defaults, and notes where each fact was found.
+private struct ConfigurationReader {
+    let weights: Checkpoint
+    let prefix: String
+    var facts: [Fact] = []
+    var contradictions: [String] = []
+
+    private static let mostLayers = 1024
+
+    /// An object of config.json, or what transformers makes of it.
+    struct Section {
+        var values: JSON
+        var name: String
+    }
+
+    private struct Value<T> {
+        var value: T
+        var source: String
+    }
+
+    /// `text_config` or `vision_config`. Old files also have `…_config_dict`, which, completed with transformers'
+    /// defaults, overrides it (`CLIPConfig.__post_init__`).
+    func section(_ name: String, of config: JSON) throws(ModelError) -> Section {
+        for key in [name + "_dict", name] {
+            guard let values = config[key], !values.isNull else { continue }
+            guard case .object = values else { throw ModelError("config.json: \(key) is not an object") }
+            return Section(values: values, name: "config.json \(key)")
+        }
+        return Section(values: .object([]), name: "config.json \(name)")
+    }
+
+    // MARK: Towers
+
+    /// The top level's `projection_dim` counts; the towers' own are left over from other models.
+    mutating func outputs(_ config: JSON) throws(ModelError) -> Int {
+        let declared = try integer(
+            Section(values: config, name: "config.json"), "projection_dim", default: 512)
+        let image = "visual_projection.weight"
+        let text = "text_projection.weight"
+        let found = shape(image, dimensions: 2)?[0]
+        if let found, let other = shape(text, dimensions: 2)?[0], found != other {
+            contradictions.append(
+                "\(image) gives \(found) columns and \(text) \(other); embeddings of one space have equally many")
+        }
+        return agreed("embedding width", declared, found, image)
+    }
+
+    mutating func vision(_ section: Section, outputs: Int) throws(ModelError) -> VisionConfiguration {
+        let embedding = shape(HuggingFaceNames.patchEmbedding, dimensions: 4)
+        let channels = try integer(section, "num_channels", default: 3)
+        if channels.value != 3 { throw ModelError("\(channels.source) says \(channels.value) channels; CLIP has 3") }
+        let transformer = try transformer(
+            section, tower: "vision", width: embedding?[0], widthFrom: HuggingFaceNames.patchEmbedding,
+            defaults: (width: 768, layers: 12, heads: 12, mlpWidth: 3072))
+        let patchSize = agreed(
+            "vision patch size", try side(section, "patch_size", default: 32), embedding?[2],
+            HuggingFaceNames.patchEmbedding)
+        let declared = try side(section, "image_size", default: 224)
+        let positions = "vision_model.embeddings.position_embedding.weight"
+        let rows = shape(positions, dimensions: 2)?[0]
+        // A picture's sides need not be a whole number of patches, so positions say how many patches, not pixels.
+        let fitting = (declared.value / patchSize) * (declared.value / patchSize) + 1
+        if let rows, rows != fitting {
+            contradictions.append(
+                "\(declared.source) says \(declared.value) pixels, which are \(fitting) rows with the class token, "
+                    + "but \(positions) has \(rows)")
+        }
+        guard declared.value >= patchSize else {
+            throw ModelError("\(declared.source) says \(declared.value) pixels, less than one patch of \(patchSize)")
+        }
+        note("image size", "\(declared.value)", declared.source)
+        note("vision pooling", VisionConfiguration.Pooling.classToken.rawValue, "model_type \"clip\" of config.json")
+        return VisionConfiguration(
+            transformer: transformer, imageSize: declared.value, patchSize: patchSize, hasClassToken: true,
+            hasPreNorm: true, pooling: .classToken, outputs: outputs)
+    }
+
+    mutating func text(_ section: Section, outputs: Int) throws(ModelError) -> TextConfiguration {
+        let tokens = "text_model.embeddings.token_embedding.weight"
+        let positions = "text_model.embeddings.position_embedding.weight"
+        let table = shape(tokens, dimensions: 2)
+        let transformer = try transformer(
+            section, tower: "text", width: table?[1], widthFrom: tokens,
+            defaults: (width: 512, layers: 12, heads: 8, mlpWidth: 2048))
+        let vocabulary = agreed(
+            "vocabulary", try integer(section, "vocab_size", default: 49408), table?[0], tokens)
+        let context = agreed(
+            "context length", try integer(section, "max_position_embeddings", default: 77),
+            shape(positions, dimensions: 2)?[0], positions)
+        let pooling = try pooling(section)
+        return TextConfiguration(
+            transformer: transformer, vocabularySize: vocabulary, contextLength: context, pooling: pooling,
+            outputs: outputs)
+    }
+
+    private mutating func transformer(
+        _ section: Section, tower: String, width: Int?, widthFrom: String,
+        defaults: (width: Int, layers: Int, heads: Int, mlpWidth: Int)
+    ) throws(ModelError) -> TransformerConfiguration {
+        let width = agreed(
+            "\(tower) width", try integer(section, "hidden_size", default: defaults.width), width, widthFrom)
+        let layers = "\(tower)_model.encoder.layers."
+        let layerCount = agreed(
+            "\(tower) layers", try integer(section, "num_hidden_layers", default: defaults.layers),
+            numbered(layers), layers + "…")
+        guard layerCount <= Self.mostLayers else {
+            throw ModelError("\(section.name).num_hidden_layers says \(layerCount), more than \(Self.mostLayers)")
+        }
+        let heads = try integer(section, "num_attention_heads", default: defaults.heads)
+        guard width % heads.value == 0 else {
+            throw ModelError("\(heads.source) says \(heads.value) heads, which do not divide the width \(width)")
+        }
+        note("\(tower) heads", "\(heads.value) of \(width / heads.value)", heads.source)
+        let mlpWidth = agreed(
+            "\(tower) MLP width", try integer(section, "intermediate_size", default: defaults.mlpWidth),
+            shape(layers + "0.mlp.fc1.weight", dimensions: 2)?[0], layers + "0.mlp.fc1.weight")
+        let activation = try activation(section)
+        note("\(tower) activation", activation.value.rawValue, activation.source)
+        let epsilon = try number(section, "layer_norm_eps", default: 1e-5)
+        guard epsilon.value > 0, epsilon.value < 1 else {
+            throw ModelError("\(epsilon.source) says \(epsilon.value), expected a small positive number")
+        }
+        note("\(tower) norm epsilon", "\(epsilon.value)", epsilon.source)
+        return TransformerConfiguration(
+            width: width, layers: layerCount, attention: AttentionShape(width: width, heads: heads.value),
+            mlpWidth: mlpWidth, activation: activation.value, normEpsilon: Float(epsilon.value))
+    }
+
+    /// `eos_token_id` 2 stands in files older than transformers 4.31, whatever their tokenizer says, and means the
+    /// greatest id; any other number means its first occurrence (`CLIPTextModel.forward`).
+    private mutating func pooling(_ section: Section) throws(ModelError) -> TextConfiguration.Pooling {
+        let id = try integer(section, "eos_token_id", default: 49407, least: 0)
+        guard let token = Int32(exactly: id.value) else { throw ModelError("\(id.source) says \(id.value), no token") }
+        let pooling: TextConfiguration.Pooling = token == 2 ? .greatestID : .first(token)
+        note(
+            "text pooling", token == 2 ? "the greatest id" : "the first token \(token)",
+            token == 2 ? "\(id.source), where 2 means the greatest id" : id.source)
+        return pooling
+    }
+
+    private func activation(_ section: Section) throws(ModelError) -> Value<Activation> {
+        let source = source(section, "hidden_act")
+        guard let value = present(section, "hidden_act") else { return Value(value: .quickGELU, source: source) }
+        guard let name = value.string else { throw ModelError("\(source) is not a string") }
+        // transformers' names (activations.py, ACT2FN).
+        let known: [String: Activation] = [
+            "quick_gelu": .quickGELU, "gelu": .gelu, "gelu_python": .gelu, "gelu_new": .geluTanh,
+            "gelu_fast": .geluTanh, "gelu_accurate": .geluTanh, "gelu_pytorch_tanh": .geluTanh,
+            "gelu_python_tanh": .geluTanh, "relu": .relu,
+        ]
+        guard let activation = known[name] else {
+            throw ModelError("\(source) says \(quoted(name)); known are \(known.keys.sorted().joined(separator: ", "))")
+        }
+        return Value(value: activation, source: source)
+    }
+
+    // MARK: Preprocessing
+
+    /// transformers' `CLIPImageProcessor`, with its defaults.
+    mutating func preprocessing(_ file: JSON?, imageSize: Int) throws(ModelError) -> PreprocessingFacts {
+        let name = "preprocessor_config.json"
+        guard let file else {
+            let source = "OpenAI's, since there is no \(name)"
+            let facts = PreprocessingFacts(
+                resize: .shortest(imageSize), interpolation: .bicubic, cropSize: imageSize, normalization: .openAI)
+            note(facts, (source, source, source, source))
+            return facts
+        }
+        guard case .object = file else { throw ModelError("\(name) is not a JSON object") }
+        let section = Section(values: file, name: name)
+        for key in ["do_resize", "do_center_crop", "do_normalize", "do_rescale"] {
+            guard let value = present(section, key) else { continue }
+            guard let wanted = value.bool else { throw ModelError("\(name): \(key) is neither true nor false") }
+            if !wanted && key != "do_center_crop" {
+                throw ModelError("\(name): \(key) is false, and pictures would not fit the model")
+            }
+        }
+        let crops = present(section, "do_center_crop")?.bool ?? true
+        let size = present(section, "size")
+        let resize: PreprocessingFacts.Resize
+        if let edge = size?["shortest_edge"]?.integer ?? size?.integer {
+            resize = .shortest(edge)
+        } else if let height = size?["height"]?.integer, let width = size?["width"]?.integer {
+            guard height == width else { throw ModelError("\(name): size is not square: \(height) by \(width)") }
+            resize = .squash(height)
+        } else if size == nil {
+            resize = .shortest(224)
+        } else {
+            throw ModelError("\(name): size has neither shortest_edge nor height and width")
+        }
+        let cropValue = present(section, "crop_size")
+        var crop = cropValue?.integer ?? 224
+        if let height = cropValue?["height"]?.integer, let width = cropValue?["width"]?.integer {
+            guard height == width else { throw ModelError("\(name): crop_size is not square: \(height) by \(width)") }
+            crop = height
+        }
+        if !crops {
+            guard case .squash(let side) = resize else {
+                throw ModelError(
+                    "\(name): do_center_crop is false, and pictures that are not square would not fit the model")
+            }
+            crop = side
+        }
+        switch resize {
+        case .shortest(let side), .squash(let side):
+            guard side >= crop else {
+                throw ModelError("\(name): size gives pictures of \(side) pixels, smaller than the crop of \(crop)")
+            }
+            guard side <= 1 << 15 else { throw ModelError("\(name): size is \(side) pixels, beyond any picture") }
+        }
+        if crop != imageSize {
+            contradictions.append("\(name) gives pictures of \(crop) pixels a side, but the model takes \(imageSize)")
+        }
+        // Pillow's numbers.
+        let filters: [Int: PreprocessingFacts.Interpolation] = [
+            0: .nearest, 1: .lanczos, 2: .bilinear, 3: .bicubic, 4: .box, 5: .hamming,
+        ]
+        let resample = try integer(section, "resample", default: 3, least: 0)
+        guard let interpolation = filters[resample.value] else {
+            throw ModelError("\(resample.source) says \(resample.value), which is none of Pillow's filters 0 to 5")
+        }
+        if let factor = present(section, "rescale_factor")?.double, abs(factor * 255 - 1) > 1e-6 {
+            throw ModelError("\(name): rescale_factor is \(factor), expected 1/255")
+        }
+        let mean = try channels(section, "image_mean", default: PixelNormalization.openAI.mean)
+        let deviation = try channels(section, "image_std", default: PixelNormalization.openAI.deviation)
+        guard deviation.allSatisfy({ $0 > 0 }) else { throw ModelError("\(name): image_std must be positive") }
+        let facts = PreprocessingFacts(
+            resize: resize, interpolation: interpolation, cropSize: crop,
+            normalization: PixelNormalization(mean: mean, deviation: deviation))
+        note(
+            facts,
+            (source(section, "size"), resample.source, source(section, "crop_size"), source(section, "image_mean")))
+        return facts
+    }
+
+    private mutating func note(
+        _ facts: PreprocessingFacts, _ sources: (resize: String, interpolation: String, crop: String, mean: String)
+    ) {
+        switch facts.resize {
+        case .shortest(let side): note("resize", "shorter side to \(side)", sources.resize)
+        case .squash(let side): note("resize", "both sides to \(side)", sources.resize)
+        }
+        note("interpolation", facts.interpolation.rawValue, sources.interpolation)
+        note("crop", "\(facts.cropSize), centred", sources.crop)
+        note("mean", "\(facts.normalization.mean)", sources.mean)
+        note("deviation", "\(facts.normalization.deviation)", sources.mean)
+    }
+
+    private func channels(_ section: Section, _ key: String, default: [Float]) throws(ModelError) -> [Float] {
+        guard let value = present(section, key) else { return `default` }
+        let numbers = value.array?.compactMap(\.double).map { Float($0) } ?? []
+        guard numbers.count == 3, value.array?.count == 3, numbers.allSatisfy(\.isFinite) else {
+            throw ModelError("\(section.name): \(key) is not three numbers")
+        }
+        return numbers
+    }
+
+    // MARK: Values and shapes
+
+    private func present(_ section: Section, _ key: String) -> JSON? {
+        guard let value = section.values[key], !value.isNull else { return nil }
+        return value
+    }
+
+    private func source(_ section: Section, _ key: String) -> String {
+        present(section, key) == nil ? "transformers' default for \(section.name).\(key)" : "\(section.name).\(key)"
+    }
+
+    /// Numbers beyond any model are refused here, so that none of the arithmetic that follows can overflow.
+    private func integer(
+        _ section: Section, _ key: String, default: Int, least: Int = 1
+    ) throws(ModelError) -> Value<Int> {
+        let source = source(section, key)
+        guard let value = present(section, key) else { return Value(value: `default`, source: source) }
+        guard let number = value.integer, number >= least, number <= 1 << 24 else {
+            throw ModelError("\(source) is not a whole number from \(least) to \(1 << 24)")
+        }
+        return Value(value: number, source: source)
+    }
+
+    private func number(_ section: Section, _ key: String, default: Double) throws(ModelError) -> Value<Double> {
+        let source = source(section, key)
+        guard let value = present(section, key) else { return Value(value: `default`, source: source) }
+        guard let number = value.double else { throw ModelError("\(source) is not a number") }
+        return Value(value: number, source: source)
+    }
+
+    /// A length, or a pair of equal ones.
+    private func side(_ section: Section, _ key: String, default: Int) throws(ModelError) -> Value<Int> {
+        guard let pair = present(section, key)?.array else {
+            let side = try integer(section, key, default: `default`)
+            guard side.value <= 1 << 15 else {
+                throw ModelError("\(side.source) says \(side.value) pixels, beyond any picture")
+            }
+            return side
+        }
+        guard pair.count == 2, let first = pair[0].integer, pair[1].integer == first, (1...(1 << 15)).contains(first)
+        else {
+            throw ModelError("\(source(section, key)) is not a pair of equal lengths")
+        }
+        return Value(value: first, source: source(section, key))
+    }
+
+    private func shape(_ name: String, dimensions: Int) -> [Int]? {
+        guard let shape = weights[prefix + name]?.shape, shape.count == dimensions,
+            shape.allSatisfy({ (1...(1 << 24)).contains($0) })
+        else { return nil }
+        return shape
+    }
+
+    /// How many of `name0`, `name1`, … there are.
+    private func numbered(_ name: String) -> Int? {
+        let name = prefix + name
+        var highest: Int?
+        for tensor in weights.tensors where tensor.name.hasPrefix(name) {
+            let digits = tensor.name.utf8.dropFirst(name.utf8.count).prefix { (0x30...0x39).contains($0) }
+            if let index = Int(Substring(digits)), index < Self.mostLayers { highest = max(highest ?? 0, index) }
+        }
+        return highest.map { $0 + 1 }
+    }
+
+    /// The size that the tensors have, which the configuration must have too.
+    private mutating func agreed(_ name: String, _ declared: Value<Int>, _ found: Int?, _ tensor: String) -> Int {
+        if let found, found != declared.value {
+            contradictions.append("\(declared.source) says \(declared.value), but \(tensor) says \(found)")
+        }
+        note(name, "\(found ?? declared.value)", "\(declared.source), and the shape of \(tensor)")
+        return found ?? declared.value
+    }
+
+    private mutating func note(_ name: String, _ value: String, _ source: String) {
+        facts.append(Fact(name: name, value: value, source: source))
+    }
+}

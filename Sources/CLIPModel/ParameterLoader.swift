@@ -1,0 +1,201 @@
+// Weights by name and expected shape, with every tensor of the checkpoint accounted for.
+import CLIPCompute
+import Checkpoints
+
+/// Hands out the tensors of a checkpoint and collects what does not fit, so that all problems are told at once.
+///
+/// A tensor that is missing or misshapen is replaced by an empty one of the expected shape, so that the walk goes on;
+/// `finish` then throws, and nobody reads it.
+final class ParameterLoader {
+    private let checkpoint: Checkpoint
+    private var taken: Set<String> = []
+    private var missing: [(name: String, shapes: [[Int]])] = []
+    private var problems: [String] = []
+    private var recent: [StoredTensor] = []
+
+    /// Problems that one error lists.
+    private static let mostListed = 20
+
+    init(_ checkpoint: Checkpoint) { self.checkpoint = checkpoint }
+
+    subscript(path: String) -> ParameterScope { ParameterScope(loader: self, path: path) }
+
+    /// The tensor of this name, of one of the given shapes.
+    func tensor(_ name: String, _ shapes: [Int]...) -> HostTensor {
+        taken.insert(name)
+        let placeholder = HostTensor(
+            shape: shapes[0], elementType: .float32, bytes: UnsafeRawBufferPointer(start: nil, count: 0), owner: nil)
+        guard let stored = checkpoint[name] else {
+            missing.append((name, shapes))
+            return placeholder
+        }
+        guard shapes.contains(stored.shape) else {
+            let expected = shapes.map(Self.text).joined(separator: " or ")
+            problems.append("shape       \(name): expected \(expected), found \(Self.text(stored.shape))")
+            return placeholder
+        }
+        guard let type = stored.type.elementType else {
+            problems.append("type        \(name): expected floating-point numbers, found \(stored.type.rawValue)")
+            return placeholder
+        }
+        recent.append(stored)
+        return HostTensor(shape: stored.shape, elementType: type, bytes: stored.bytes, owner: stored.memory)
+    }
+
+    /// A tensor that may be there and means nothing to us.
+    func ignore(_ name: String) { taken.insert(name) }
+
+    /// The stored tensors handed out since the last call.
+    func takeRecent() -> [StoredTensor] {
+        defer { recent = [] }
+        return recent
+    }
+
+    /// Throws what was found wrong; `contradictions` come first.
+    func finish(contradictions: [String]) throws(ModelError) {
+        let unexpected = checkpoint.tensors.filter { !taken.contains($0.name) }
+        var lines = contradictions.map { "contradiction: " + $0 }
+        let listed = max(0, Self.mostListed - lines.count)
+        lines += missing.enumerated().map { index, entry in
+            let line = "missing     \(entry.name) \(Self.text(entry.shapes[0]))"
+            guard index < listed, let near = Self.nearest(to: entry.name, of: unexpected.prefix(2000)) else {
+                return line
+            }
+            return line + "   (found \(near.name) \(Self.text(near.shape)))"
+        }
+        lines += problems
+        let absent = missing.prefix(2000)
+        lines += unexpected.enumerated().map { index, tensor in
+            let line = "unexpected  \(Self.shown(tensor.name)) \(Self.text(tensor.shape))"
+            guard index < listed, let near = nearestExpected(to: tensor.name, of: absent.map(\.name)) else {
+                return line
+            }
+            return line + "   (expected \(near))"
+        }
+        guard !lines.isEmpty else { return }
+        let rest = lines.count - Self.mostListed
+        let list = lines.prefix(Self.mostListed).map { "\n  " + $0 }.joined()
+        throw ModelError(
+            "\(checkpoint.name) does not fit this model (\(lines.count) \(lines.count == 1 ? "problem" : "problems"), "
+                + "\(checkpoint.tensors.count) tensors in the file):\(list)"
+                + (rest > 0 ? "\n  and \(rest) more" : ""))
+    }
+
+    private static func text(_ shape: [Int]) -> String { "\(shape)" }
+
+    private static func shown(_ name: String) -> String { String(quoted(name).dropFirst().dropLast()) }
+
+    private static func nearest(
+        to name: String, of tensors: some Sequence<StoredTensor>
+    ) -> (name: String, shape: [Int])? {
+        var best: (distance: Int, tensor: StoredTensor)?
+        for tensor in tensors where tensor.name.utf8.count <= 200 {
+            let distance = editDistance(
+                Array(name.utf8), Array(tensor.name.utf8), limit: best?.distance ?? name.utf8.count / 3)
+            if let distance, distance < best?.distance ?? .max { best = (distance, tensor) }
+        }
+        return best.map { (shown($0.tensor.name), $0.tensor.shape) }
+    }
+
+    private func nearestExpected(to name: String, of names: [String]) -> String? {
+        guard name.utf8.count <= 200 else { return nil }
+        var best: (distance: Int, name: String)?
+        for candidate in names {
+            let distance = editDistance(
+                Array(name.utf8), Array(candidate.utf8), limit: best?.distance ?? name.utf8.count / 3)
+            if let distance, distance < best?.distance ?? .max { best = (distance, candidate) }
+        }
+        return best?.name
+    }
+}
+
+/// The names below one path of a checkpoint.
+struct ParameterScope {
+    let loader: ParameterLoader
+    let path: String
+
+    subscript(name: String) -> ParameterScope { ParameterScope(loader: loader, path: "\(path).\(name)") }
+    subscript(index: Int) -> ParameterScope { self["\(index)"] }
+
+    func tensor(_ name: String, _ shape: [Int]) -> HostTensor { loader.tensor("\(path).\(name)", shape) }
+
+    func norm(_ name: String, _ width: Int, epsilon: Float) -> NormParameters {
+        NormParameters(
+            weight: self[name].tensor("weight", [width]), bias: self[name].tensor("bias", [width]), epsilon: epsilon)
+    }
+
+    func projection(_ name: String, inputs: Int, outputs: Int) -> ProjectionParameters {
+        ProjectionParameters(
+            weight: self[name].tensor("weight", [outputs, inputs]), bias: self[name].tensor("bias", [outputs]))
+    }
+
+    func linear(
+        _ name: String, inputs: Int, outputs: Int, norm: NormParameters? = nil, activation: Activation = .none
+    ) -> LinearParameters {
+        LinearParameters(
+            weight: HostMatrix(self[name].tensor("weight", [outputs, inputs])),
+            bias: [self[name].tensor("bias", [outputs])], norm: norm, activation: activation)
+    }
+}
+
+extension StoredType {
+    /// What the contract calls it; none for numbers that are no weights.
+    package var elementType: ElementType? {
+        switch self {
+        case .float32: .float32
+        case .float16: .float16
+        case .bfloat16: .bfloat16
+        case .float64: .float64
+        default: nil
+        }
+    }
+}
+
+/// Throws where a weight is NaN or infinite, naming it.
+func requireFinite(_ tensors: [StoredTensor]) throws(ModelError) {
+    for tensor in tensors {
+        guard let index = tensor.firstNonFinite() else { continue }
+        var position: [Int] = []
+        var rest = index
+        for dimension in tensor.shape.reversed() {
+            position.insert(rest % dimension, at: 0)
+            rest /= dimension
+        }
+        throw ModelError(
+            "\(tensor.memory.name): the weight \(tensor.name) \(tensor.shape) is NaN or infinite at \(position); "
+                + "the file is damaged, or was written by a training that diverged")
+    }
+}
+
+/// Lets the pages of tensors go, neighbours together.
+func letGo(_ tensors: [StoredTensor]) {
+    var range: (memory: any TensorMemory, bytes: Range<Int>)?
+    for tensor in tensors.sorted(by: { $0.range.lowerBound < $1.range.lowerBound }) {
+        if let open = range, open.memory === tensor.memory, open.bytes.upperBound == tensor.range.lowerBound {
+            range = (open.memory, open.bytes.lowerBound..<tensor.range.upperBound)
+        } else {
+            range?.memory.letGo(range?.bytes ?? 0..<0)
+            range = (tensor.memory, tensor.range)
+        }
+    }
+    range?.memory.letGo(range?.bytes ?? 0..<0)
+}
+
+/// Levenshtein's distance, or none where it is `limit` or more.
+func editDistance(_ a: [UInt8], _ b: [UInt8], limit: Int) -> Int? {
+    guard abs(a.count - b.count) < limit else { return nil }
+    var row = Array(0...b.count)
+    for i in 0..<a.count {
+        var diagonal = row[0]
+        row[0] = i + 1
+        var least = row[0]
+        for j in 0..<b.count {
+            let substituted = diagonal + (a[i] == b[j] ? 0 : 1)
+            diagonal = row[j + 1]
+            row[j + 1] = min(substituted, row[j] + 1, row[j + 1] + 1)
+            least = min(least, row[j + 1])
+        }
+        if least >= limit { return nil }
+    }
+    return row[b.count] < limit ? row[b.count] : nil
+}

@@ -1,0 +1,76 @@
+// clip-gpu bench: tensor in, embedding out, on this machine.
+
+import ArgumentParser
+import CLIPGPU
+
+struct Bench: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Items per second on this machine: tensor in, embedding out.",
+        discussion: """
+            Random pixels and ids; the median of several runs. Reading and decoding files is not in it.
+
+            Examples:
+              clip-gpu bench --model models/clip-vit-base-patch32 --batch 1 --batch 32
+              clip-gpu bench --tower text --length 12 --json
+            """)
+
+    @Option(name: .long, help: "image or text. Default: both.")
+    var tower: EmbeddingInput.Kind?
+
+    @Option(
+        name: .long,
+        help: ArgumentHelp("Items at a time; may be given many times. Default: 1, 8 and 32.", valueName: "count"))
+    var batch: [Int] = []
+
+    @Option(
+        name: .long,
+        help: ArgumentHelp("Tokens of a text, both ends included. Default: the model's context.", valueName: "count"))
+    var length: Int?
+
+    @Option(name: .long, help: ArgumentHelp("How long to measure each line.", valueName: "seconds"))
+    var seconds: Double = 2
+
+    @Flag(name: .long, help: "One JSON object a line.")
+    var json = false
+
+    @OptionGroup(title: "Model") var model: ModelOptions
+    @OptionGroup(title: "Device") var compute: ComputeOptions
+
+    func validate() throws {
+        for count in batch where count < 1 { throw ValidationError("--batch takes numbers from 1, not \(count).") }
+        if !(seconds > 0 && seconds < 3600) {
+            throw ValidationError("--seconds takes a number above 0, not \(seconds).")
+        }
+    }
+
+    func run() throws {
+        let kinds: [EmbeddingInput.Kind] = tower.map { [$0] } ?? [.image, .text]
+        var towers: CLIP.Towers = []
+        if kinds.contains(.image) { towers.insert(.image) }
+        if kinds.contains(.text) { towers.insert(.text) }
+        let clip = try compute.load(model, towers: towers)
+        if let length, !(2...clip.information.contextLength).contains(length) {
+            throw Failure(
+                .usage, "--length takes 2 to \(clip.information.contextLength), the model's context, not \(length).")
+        }
+        if !json { try StandardOutput.write("tower  batch  items/s  ms/batch  spread\n") }
+        for kind in kinds {
+            for size in batch.isEmpty ? [1, 8, 32] : batch {
+                let result = try clip.benchmark(
+                    kind, batch: size, length: length, seconds: seconds, shouldStop: { Interruption.happened })
+                try Interruption.check()
+                if json {
+                    try StandardOutput.write(result.json + "\n")
+                } else {
+                    try StandardOutput.write(
+                        kind.rawValue.rightPadded(5) + String(size).leftPadded(7)
+                            + rounded(result.itemsPerSecond).leftPadded(9)
+                            + rounded(result.medianSeconds * 1000).leftPadded(10)
+                            + ("±" + rounded(result.spread * 100) + " %").leftPadded(8) + "\n")
+                }
+            }
+        }
+    }
+}
+
+extension EmbeddingInput.Kind: ExpressibleByArgument {}

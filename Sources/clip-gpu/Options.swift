@@ -1,0 +1,91 @@
+// Options that several commands share.
+
+import ArgumentParser
+import CLIPGPU
+
+struct ModelOptions: ParsableArguments {
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
+            "A folder with config.json and model.safetensors. Default: $CLIP_GPU_MODEL, else the built-in "
+                + "demonstration model, which knows only drawn scenes of coloured shapes.", valueName: "path"))
+    var model: String?
+
+    /// The model's path; none for the demonstration model, which is said.
+    func resolved() -> String? {
+        if let model { return model }
+        if let model = environmentVariable("CLIP_GPU_MODEL"), !model.isEmpty { return model }
+        Terminal.say(
+            "model: built-in demonstration model (knows only drawn scenes of coloured shapes; --model names a real one)"
+        )
+        return nil
+    }
+}
+
+struct ComputeOptions: ParsableArguments {
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
+            "auto, cpu, gpu[:N], gpu:all, opencl[:N] or cuda[:N]; `clip-gpu devices` lists them. auto is the best GPU, else "
+                + "the CPU.", valueName: "device"))
+    var device: Device = .automatic
+
+    @Flag(name: .long, help: "Fail where --device gpu finds none, instead of using the CPU with a warning.")
+    var strictDevice = false
+
+    @Option(name: .long, help: "auto, fp32, fp16 or int8. auto is fp16 on a GPU, fp32 elsewhere.")
+    var precision: Precision = .automatic
+
+    @Option(
+        name: .long,
+        help: ArgumentHelp("Threads of the CPU. Default: what scheduler and cgroup allow.", valueName: "count"))
+    var threads: Int?
+
+    @Option(
+        name: .long,
+        help: ArgumentHelp("Inputs computed together. Default: what fills the device.", valueName: "count"))
+    var batchSize: Int?
+
+    func validate() throws {
+        if let threads, threads < 1 { throw ValidationError("--threads takes a number from 1, not \(threads).") }
+        if let batchSize, batchSize < 1 {
+            throw ValidationError("--batch-size takes a number from 1, not \(batchSize).")
+        }
+    }
+
+    /// Loads the model, and says which device and precision run it.
+    func load(_ model: ModelOptions, towers: CLIP.Towers = .both) throws -> CLIP {
+        let clip = try CLIP.load(
+            model.resolved(), device: device, precision: precision, threads: threads, strict: strictDevice,
+            towers: towers)
+        for notice in clip.notices { Terminal.say("warning: \(notice)") }
+        Terminal.say("device: \(clip.device), \(clip.precision.rawValue)")
+        return clip
+    }
+}
+
+struct PictureOptions: ParsableArguments {
+    @Flag(name: .long, help: "Turn pictures as their EXIF orientation says. The reference does not.")
+    var exif = false
+
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
+            "Refuse pictures with more pixels than this. Default: Pillow's limit, \(PreparationOptions.pillowLimit).",
+            valueName: "count"))
+    var pixelLimit: Int = PreparationOptions.pillowLimit
+
+    var preparation: PreparationOptions {
+        var options = PreparationOptions()
+        options.followsEXIF = exif
+        options.largestPicture = pixelLimit
+        return options
+    }
+}
+
+extension Device: ExpressibleByArgument {
+    /// As `Device.init(_:)` reads it.
+    public init?(argument: String) { self.init(argument) }
+}
+
+extension Precision: ExpressibleByArgument {}

@@ -1,0 +1,89 @@
+// clip-gpu similarity: how well sentences fit pictures.
+
+import ArgumentParser
+import CLIPGPU
+
+struct Similarity: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "Cosines of pictures and sentences, and probabilities by the model's own scale.",
+        discussion: """
+            The probabilities of a picture are the softmax, over the sentences, of the cosine times the model's scale, as \
+            `model(image, text)` and a softmax give them.
+
+            Examples:
+              clip-gpu similarity cat.jpg --text "a diagram" --text "a dog" --text "a cat"
+              clip-gpu similarity photos/*.jpg --text "a beach" --text "a city" --json
+            """)
+
+    @Argument(help: ArgumentHelp("Pictures.", valueName: "image"))
+    var images: [String]
+
+    @Option(
+        name: .long, parsing: .unconditionalSingleValue,
+        help: ArgumentHelp("A sentence; may be given many times.", valueName: "sentence"))
+    var text: [String] = []
+
+    @Flag(name: .long, help: "One JSON object a line: image, texts, cosines, probabilities.")
+    var json = false
+
+    @Flag(name: .long, help: "Cut sentences that are longer than the model's context, instead of refusing them.")
+    var truncate = false
+
+    @OptionGroup(title: "Pictures") var pictures: PictureOptions
+    @OptionGroup(title: "Model") var model: ModelOptions
+    @OptionGroup(title: "Device") var compute: ComputeOptions
+
+    func run() throws {
+        if text.isEmpty { throw Failure(.usage, "nothing to compare with: give at least one --text.") }
+        let clip = try compute.load(model)
+        let texts = try clip.encodeText(clip.tokenize(text, truncate: truncate))
+        var failed = 0
+        try clip.embed(
+            EmbeddingInputs(paths: images), batchSize: compute.batchSize, options: pictures.preparation,
+            shouldStop: { Interruption.happened }
+        ) { result in
+            switch result.embedding {
+            case .failure(let error):
+                failed += 1
+                Terminal.say("failed: \(error.description)")
+            case .success(let embedding):
+                let image = Embeddings(values: Array(embedding), dimension: embedding.count)
+                let cosines = image.cosineSimilarity(to: texts)[0]
+                try report(result.name, cosines, clip.probabilities(ofCosines: cosines))
+            }
+        }
+        try Interruption.check()
+        if failed > 0 { throw Failure(.someFailed) }
+    }
+
+    private func report(_ image: String, _ cosines: [Float], _ probabilities: [Float]) throws {
+        if json {
+            let texts = text.map(JSONText.quoted).joined(separator: ", ")
+            try StandardOutput.write(
+                "{\"image\": \(JSONText.quoted(image)), \"texts\": [\(texts)], "
+                    + "\"cosines\": \(JSONText.array(cosines)), \"probabilities\": \(JSONText.array(probabilities))}\n")
+            return
+        }
+        var lines = image + "\n"
+        for index in text.indices {
+            lines +=
+                "  \(fixed(cosines[index], 4))  \(fixed(probabilities[index] * 100, 2).leftPadded(6)) %  \(text[index])\n"
+        }
+        try StandardOutput.write(lines)
+    }
+}
+
+/// A number with this many decimals.
+func fixed(_ value: Float, _ decimals: Int) -> String {
+    var scale = 1.0
+    for _ in 0..<decimals { scale *= 10 }
+    let scaled = Int((Double(value) * scale).rounded())
+    let digits = String(abs(scaled)).leftPadded(decimals + 1, with: "0")
+    return (scaled < 0 ? "-" : " ") + digits.dropLast(decimals) + "." + digits.suffix(decimals)
+}
+
+extension String {
+    func leftPadded(_ width: Int, with character: Character = " ") -> String {
+        String(repeating: character, count: max(0, width - count)) + self
+    }
+}

@@ -1,0 +1,35 @@
+import Testing
+
+import CLIPGPU
+
+@Test(
+    "A device's text is read and written back",
+    arguments: ["auto", "cpu", "gpu", "gpu:0", "gpu:12", "gpu:all", "opencl", "opencl:1", "cuda", "cuda:0"])
+func deviceRoundTrip(text: String) throws {
+    #expect(try #require(Device(text)).description == text)
+}
+
+@Test("A text that names no device is refused", arguments: ["", "tpu", "gpu:", "gpu:-1", "cpu:0", "auto:1", "opencl:all", "GPU"])
+func deviceRefusal(text: String) {
+    #expect(Device(text) == nil)
+}
+
+@Test("CUDA is refused by a sentence that says what to use instead")
+func cuda() {
+    let error = #expect(throws: CLIPError.self) { try CLIP.load(device: Device("cuda") ?? .cpu) }
+    #expect(error?.code == .device)
+    #expect(error?.description.contains("--device gpu") == true)
+}
+
+@Test("An OpenCL device that is not there is an error, never another device")
+func missingOpenCLDevice() {
+    let error = #expect(throws: CLIPError.self) { try CLIP.load(device: .openCL(99)) }
+    #expect(error?.code == .device)
+}
+
+@Test("Every device that is listed can be named")
+func listedDevices() {
+    let devices = Device.available().devices
+    #expect(devices.first?.identifier == "cpu")
+    for description in devices { #expect(Device(description.identifier)?.description == description.identifier) }
+}

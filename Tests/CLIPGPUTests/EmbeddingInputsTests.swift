@@ -1,0 +1,86 @@
+import Testing
+
+import CLIPGPU
+
+/// Names of what the walk yields, and sentences of what it could not look into.
+private func walk(_ inputs: EmbeddingInputs) -> [String] {
+    inputs.map { input in
+        if case .failure(let error) = input.content { return "failed: \(error.description)" }
+        return "\(input.kind.rawValue): \(input.name)"
+    }
+}
+
+@Test("A folder is walked by name, depth first, pictures only")
+func folder() throws {
+    let folder = try TemporaryFolder()
+    for name in ["b.png", "a/z.JPG", "a/y.webp", "a.gif", "notes.txt", ".hidden.png", "c/.git/x.png", "Z.jpeg"] {
+        try folder.write(name, [1])
+    }
+    let root = folder.path
+    #expect(
+        walk(EmbeddingInputs(paths: [root])) == ["Z.jpeg", "a/y.webp", "a/z.JPG", "a.gif", "b.png"].map { "image: \(root)/\($0)" })
+    #expect(EmbeddingInputs(paths: [root], texts: ["x"]).count() == 6)
+}
+
+@Test("A folder without pictures fails by name, and what follows goes on")
+func emptyFolder() throws {
+    let folder = try TemporaryFolder()
+    try folder.write("notes.txt", "x")
+    let found = walk(EmbeddingInputs(paths: [folder.path, "named.bin"], texts: ["a cat"]))
+    #expect(found.count == 3)
+    #expect(found[0].hasPrefix("failed: \(folder.path) holds no pictures"))
+    #expect(found[1...] == ["image: named.bin", "text: a cat"])
+}
+
+@Test("Lines of a text file are sentences, empty ones included, whatever their ends")
+func textFile() throws {
+    let folder = try TemporaryFolder()
+    let path = try folder.write("t.txt", "one\r\n\ntwo\nthree")
+    #expect(walk(EmbeddingInputs(textFiles: [path])) == ["text: one", "text: ", "text: two", "text: three"])
+    #expect(walk(EmbeddingInputs(textFiles: [folder.path + "/none"]))[0].hasPrefix("failed: "))
+}
+
+@Test("Members of an archive are named after it; a broken archive fails and the rest goes on")
+func archive() throws {
+    let folder = try TemporaryFolder()
+    let whole = try folder.write("a.tar", tar([("x/1.png", onePixelPNG), ("x/1.txt", [1]), ("2.jpg", [2])]))
+    let cut = try folder.write("b.tar", Array(tar([("1.png", onePixelPNG)]).prefix(540)))
+    let found = walk(EmbeddingInputs(paths: [whole, cut], texts: ["t"]))
+    #expect(found[0...1] == ["image: \(whole)/x/1.png", "image: \(whole)/2.jpg"])
+    #expect(found[2].hasPrefix("failed: \(cut) ends within a member"))
+    #expect(found[3] == "text: t")
+}
+
+@Test("Rows of a tensor are named by their number; other shapes are refused")
+func tensor() throws {
+    let folder = try TemporaryFolder()
+    func npy(_ shape: String, _ count: Int) -> [UInt8] {
+        let header = "{'descr': '<f4', 'fortran_order': False, 'shape': \(shape), }\n"
+        return [0x93] + Array("NUMPY".utf8) + [1, 0, UInt8(header.utf8.count), 0] + Array(header.utf8)
+            + [UInt8](repeating: 0, count: count * 4)
+    }
+    let good = try folder.write("p.npy", npy("(2, 3, 4, 4)", 96))
+    let bad = try folder.write("q.npy", npy("(2, 4, 4)", 32))
+    let found = walk(EmbeddingInputs(paths: [good, bad]))
+    #expect(found[0...1] == ["image: \(good)[0]", "image: \(good)[1]"])
+    #expect(found[2].contains("expected floats as [n, 3, height, width]"))
+}
+
+/// A ustar archive of regular files.
+func tar(_ members: [(name: String, bytes: [UInt8])]) -> [UInt8] {
+    var archive: [UInt8] = []
+    for member in members {
+        var header = [UInt8](repeating: 0, count: 512)
+        func put(_ text: String, at offset: Int) { header.replaceSubrange(offset..<(offset + text.utf8.count), with: text.utf8) }
+        put(member.name, at: 0)
+        let digits = String(member.bytes.count, radix: 8)
+        put(String(repeating: "0", count: 11 - digits.count) + digits, at: 124)
+        put("        ", at: 148)
+        put("0", at: 156)
+        put("ustar", at: 257)
+        let sum = String(header.reduce(0) { $0 + Int($1) }, radix: 8)
+        put(String(repeating: "0", count: 6 - sum.count) + sum + "\0 ", at: 148)
+        archive += header + member.bytes + [UInt8](repeating: 0, count: (512 - member.bytes.count % 512) % 512)
+    }
+    return archive + [UInt8](repeating: 0, count: 1024)
+}

@@ -1,3 +1,0 @@
-import Testing
-
-@Test("placeholder until the tests of this floor stand") func placeholder() { #expect(Bool(true)) }
