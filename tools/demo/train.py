@@ -1,6 +1,6 @@
 """Trains the demonstration model on fresh scenes, batch after batch; no scene is seen twice.
 
-    python tools/demo/train.py --steps 6000 --output FOLDER
+    python tools/demo/train.py --output FOLDER
 
 The loss has three parts. Two are CLIP's own, over a batch: pictures against captions that say everything, and
 pictures against captions that say a little ("a red circle"); a caption that happens to hold of another picture too is
@@ -132,7 +132,7 @@ def work(rank, options, meeting):
 
     begun, total = time.time(), 0.0
     for step in range(start, end):
-        left = (end - step) / (options.cooldown * options.steps) if options.cooldown else 1
+        left = (end - step) / options.cooldown if options.cooldown else 1
         rate = options.rate * min(1, (step + 1) / 200, left)
         for group in optimizer.param_groups:
             group["lr"] = rate
@@ -180,11 +180,11 @@ def work(rank, options, meeting):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--steps", type=int, default=4600)
     parser.add_argument("--batch", type=int, default=64, help="of each worker; half of it are twins of the other half")
     parser.add_argument("--workers", type=int, default=2, help="processes of one thread each")
     parser.add_argument("--rate", type=float, default=1.5e-3)
-    parser.add_argument("--cooldown", type=float, default=0.4, help="part of the steps, at the end, of falling rate")
+    parser.add_argument("--cooldown", type=int, default=1400, help="last steps, of falling rate; 0: none")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--resume", type=Path, help="a checkpoint.pt; --steps then counts from its step")
     parser.add_argument("--output", type=Path, required=True)
