@@ -20,7 +20,7 @@ def main():
     state = torch.load(options.checkpoint)["net"]
     net = demo.DemoCLIP(state["tokens"].tolist())
     net.load_state_dict(state)
-    demo.save(net, options.output, seed=0)
+    demo.save(net, options.output)
 
 
 if __name__ == "__main__":

@@ -154,7 +154,7 @@ class Words:
         return places, ends
 
 
-def to_transformers(model, seed):
+def to_transformers(model):
     """The same model as a `transformers.CLIPModel` in float32, tokens that never occurred given small random rows."""
     from transformers import CLIPConfig, CLIPModel
 
@@ -199,7 +199,7 @@ def to_transformers(model, seed):
     state["vision_model.embeddings.position_embedding.weight"] = source["vision_positions"]
     state["text_model.embeddings.position_embedding.weight"] = source["text_positions"]
     trained = source["token_table"]
-    table = torch.randn(VOCABULARY, TEXT["width"], generator=torch.Generator().manual_seed(seed)) * trained.std()
+    table = torch.randn(VOCABULARY, TEXT["width"], generator=torch.Generator().manual_seed(0)) * trained.std()
     table[source["tokens"]] = trained
     state["text_model.embeddings.token_embedding.weight"] = table
     state["logit_scale"] = source["logit_scale"]
@@ -210,10 +210,10 @@ def to_transformers(model, seed):
     return target
 
 
-def save(model, folder, seed):
+def save(model, folder):
     """Writes config.json, model.safetensors (fp16) and preprocessor_config.json."""
     folder = Path(folder)
-    to_transformers(model, seed).half().save_pretrained(folder)
+    to_transformers(model).half().save_pretrained(folder)
     (folder / "preprocessor_config.json").write_text(json.dumps({
         "image_processor_type": "CLIPImageProcessor", "do_convert_rgb": True,
         "do_resize": True, "size": {"shortest_edge": IMAGE_SIZE}, "resample": 3,

@@ -174,7 +174,7 @@ def work(rank, options, meeting):
         torch.save({"net": net.state_dict(), "readout": readout.state_dict(),
                     "optimizer": optimizer.state_dict(), "step": step + 1}, options.output / "checkpoint.pt")
     if rank == 0:
-        demo.save(net, options.output, options.seed)
+        demo.save(net, options.output)
         print(f"{time.time() - begun:.0f} s of training", flush=True)
 
 
