@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes Sources/CTextTables/Data: what CLIP's tokenizer must know about characters, from the reference's own libraries.
+"""Writes Sources/CTextTables/Data: what CLIP's tokenizer must know about characters.
 
 The tables are asked of the libraries that openai-clip calls (ftfy, regex, html, unicodedata, str.lower), character by
 character, so that they hold those libraries' versions of Unicode and not that of the Swift runtime.
@@ -112,7 +112,7 @@ def mojibake():
 
 
 def entities():
-    """HTML5's entities and ftfy's: name without the ampersand -> (known to html.unescape, known to ftfy, characters)."""
+    """HTML5's entities and ftfy's: name without the ampersand -> (html.unescape knows it, ftfy does, characters)."""
     result = {name: [True, False, text] for name, text in html.entities.html5.items()}
     for name, text in chardata.HTML_ENTITIES.items():
         entry = result.setdefault(name[1:], [False, True, text])
@@ -172,7 +172,8 @@ def main():
         version = f"{sys.version_info.major}.{sys.version_info.minor}"
         file.write(
             f"// Made by tools/make_text_tables.py from ftfy {ftfy.__version__}, regex {regex.__version__} and\n"
-            f"// Python {version} (Unicode {unicodedata.unidata_version}). Rows are sorted by their first field or name.\n"
+            f"// Python {version} (Unicode {unicodedata.unidata_version}); see ORIGIN.md. "
+            "Rows are sorted by their first field.\n"
         )
         rows = [braces((code, ord(text))) for code, text in sorted(lowercase.items()) if len(text) == 1]
         write_rows(file, "struct { uint32_t scalar, lower; } lowercase[]", rows)
@@ -204,9 +205,10 @@ def main():
         write_rows(
             file, "struct { char name[36]; bool inHTML, inFtfy; TextParts parts; } entities[]", rows)
     print(f"{len(blocks)} blocks, {len(lowercase)} lower, {len(ranges)} combining, {len(decomposed)} decompositions, "
-          f"{len(composed)} compositions, {len(replaced)} replacements, {len(suspects)} suspects, {len(rows)} entities, "
-          f"longest parts {max(map(len, decomposed.values()))} {max(map(len, replaced.values()))}, "
-          f"longest name {max(len(name) for name in entities())}")
+          f"{len(composed)} compositions, {len(replaced)} replacements, {len(suspects)} suspects, {len(rows)} entities")
+    # What the C structures and Mojibake.swift take for granted
+    assert max(map(len, decomposed.values())) <= 4 and max(map(len, replaced.values())) <= 4
+    assert all(len(name) < 36 and len(text) <= 4 for name, (_, _, text) in entities().items())
     clues = [re.compile(f"[{chardata.UTF8_CLUES[name]}]") for name in CLUES[:3]]
     assert not any(sum(bool(c.match(chr(code))) for c in clues) > 1 for code in range(0x10000)), "first bytes overlap"
 

@@ -53,6 +53,12 @@ public final class CLIP {
         information = ModelInformation(model)
         images = ImagePreprocessor(try Preprocessing(model.configuration.preprocessing))
         tokenizer = BytePairTokenizer(specialTokens: .openAI)
+        let vocabulary = model.configuration.text.vocabularySize
+        if towers.contains(.text), vocabulary != tokenizer.vocabularySize {
+            throw CLIPError(
+                .model, "\(model.weights.name) has a vocabulary of \(vocabulary) tokens: its sentences need another "
+                    + "tokenizer than CLIP's of \(tokenizer.vocabularySize); only its pictures can be embedded.")
+        }
         var encoders: [any ImageTextEncoder] = []
         for opened in opened.devices {
             encoders.append(try opened.encoder(model, CLIPModel.Towers(rawValue: towers.rawValue)))

@@ -37,7 +37,7 @@ struct Preparer: Sendable {
     let images: ImagePreprocessor
     let tokenizer: BytePairTokenizer
     let contextLength: Int
-    let options: PreparationOptions
+    var options: PreparationOptions
 
     func prepare(_ input: EmbeddingInput) -> PreparedInput {
         do throws(CLIPError) {

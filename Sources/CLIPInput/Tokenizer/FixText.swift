@@ -1,8 +1,9 @@
 // A port of ftfy 6.3's `fix_text` with its defaults: the repairs that openai-clip makes before anything else.
+// ftfy is by Robyn Speer, Apache License 2.0; see Sources/CTextTables/Data/ORIGIN.md.
 
 import CTextTables
 
-/// ftfy's `fix_text`. Robyn Speer's library repairs text that went through the wrong encoding, and tidies the rest.
+/// ftfy's `fix_text`, which repairs text that went through the wrong encoding and tidies the rest.
 enum FixText {
     private static let lineFeed: UInt32 = 0x0A
     private static let carriageReturn: UInt32 = 0x0D
