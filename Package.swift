@@ -49,7 +49,7 @@ let package = Package(
         // The contract, its suite, and the devices
         .target(name: "CLIPCompute", swiftSettings: swift, linkerSettings: [.linkedLibrary("m")]),
         .target(name: "BackendTesting", dependencies: ["CLIPCompute"], swiftSettings: swift),
-        .target(name: "CLIPKernels", path: "Kernels", exclude: ["OpenCL"]),
+        .target(name: "CLIPKernels", path: "Kernels", exclude: ["OpenCL", "README.md"]),
         .target(name: "CCPU", path: "Backends/CPU/CCPU"),
         .target(
             name: "CPUBackend", dependencies: ["CCPU", "CLIPCompute"], path: "Backends/CPU/CPUBackend",

@@ -2,7 +2,7 @@
 // cache of programs; and what happens where a kernel does not build.
 //
 // For work on kernels: `CLIP_GPU_CONFORMANCE` holds words, of which `quick` leaves the quick cases alone and every other
-// has to be in the configuration's description ("opencl:1 fp32 tiled"); `CLIP_GPU_CASES` is a part of the cases' names.
+// has to be in the configuration's description ("opencl:1 fp32 tiled"); `CLIP_GPU_CASES` holds parts of the cases' names with | between.
 
 import BackendTesting
 import CLIPCompute
@@ -33,7 +33,9 @@ struct OpenCLConfiguration: Sendable, CustomTestStringConvertible {
                 for precision in [Precision.fp32, .fp16] {
                     let isNatural = (device.kind == .cpu) == (family == .vector)
                     var cases = isNatural && !quickOnly ? Conformance.full : Conformance.quick
-                    if let part = environment["CLIP_GPU_CASES"] { cases.removeAll { !$0.name.contains(part) } }
+                    if let parts = environment["CLIP_GPU_CASES"]?.split(separator: "|") {
+                        cases.removeAll { aCase in !parts.contains { aCase.name.contains($0) } }
+                    }
                     let configuration = OpenCLConfiguration(
                         device: device, precision: precision, family: family, cases: cases)
                     if words.allSatisfy({ configuration.testDescription.contains($0) }) { all.append(configuration) }
@@ -72,7 +74,9 @@ struct OpenCLConfiguration: Sendable, CustomTestStringConvertible {
             #expect(passed, "\(configuration.testDescription): \(result.name): \(result.failures)")
         }
         let worst = results.max { $0.share < $1.share }
-        print("\(configuration.testDescription): \(results.count) cases, worst: \(worst?.name ?? "none"), \(worst?.share ?? 0)")
+        print(
+            "\(configuration.testDescription): \(results.count) cases, worst: \(worst?.name ?? "none"), \(worst?.share ?? 0)"
+        )
     }
 
     @Test("a device that is not there, and a precision that is not") func refusals() {
@@ -85,7 +89,8 @@ struct OpenCLConfiguration: Sendable, CustomTestStringConvertible {
 }
 
 /// A backend with options of the test's own, on the last device, which on the test machine compiles fastest.
-private func backend(_ device: OpenCLDeviceDescription, _ change: (inout OpenCLOptions) -> Void) throws -> OpenCLBackend {
+private func backend(_ device: OpenCLDeviceDescription, _ change: (inout OpenCLOptions) -> Void) throws -> OpenCLBackend
+{
     var options = OpenCLOptions()
     change(&options)
     return try OpenCLBackend(deviceIndex: device.index, precision: .fp32, options: options)
@@ -163,7 +168,8 @@ struct OpenCLProgramTests {
         let linear = folder + "/linear.cl"
         let text = try String(contentsOfFile: linear, encoding: .utf8)
         // A fault of the tiled family alone: the backend steps down to the other, and says so.
-        let fault = text.replacingOccurrences(of: "#else\n\n#define WORK_ITEMS", with: "#else\nno kernel\n#define WORK_ITEMS")
+        let fault = text.replacingOccurrences(
+            of: "#else\n\n#define WORK_ITEMS", with: "#else\nno kernel\n#define WORK_ITEMS")
         #expect(fault != text)
         try fault.write(toFile: linear, atomically: true, encoding: .utf8)
         let stepped = try backend(device) {
@@ -174,7 +180,8 @@ struct OpenCLProgramTests {
         #expect(stepped.notices.allSatisfy { $0.contains("tiled") && $0.contains("linear.cl") })
 
         // Sums that are wrong: found by the self-check, in both.
-        let wrong = text.replacingOccurrences(of: "sums[i][v] = a * weights[v] +", with: "sums[i][v] = a * weights[v] -")
+        let wrong = text.replacingOccurrences(
+            of: "sums[i][v] = a * weights[v] +", with: "sums[i][v] = a * weights[v] -")
         #expect(wrong != text)
         try wrong.write(toFile: linear, atomically: true, encoding: .utf8)
         let error = #expect(throws: BackendError.self) {
