@@ -5,7 +5,7 @@ import Testing
 
 private let repository = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
     .deletingLastPathComponent().path
-private let binary = repository + "/.build/clip-gpu"
+private let binary = repository + "/.build/command/release/clip-gpu"
 private let samples = repository + "/tools/samples"
 
 /// What a run of the command left.
