@@ -54,7 +54,7 @@ package struct ConformanceResult: Sendable, CustomStringConvertible {
     package var passed: Bool { failures.isEmpty }
 
     package var description: String {
-        let percent = share.isFinite ? "\(Int((share * 100).rounded(.up))) % of tolerance" : "no measure"
+        let percent = share < 1e6 ? "\(Int((share * 100).rounded(.up))) % of tolerance" : "no measure"
         return passed ? "\(name): \(percent)" : "\(name): FAILED (\(percent)): " + failures.joined(separator: "; ")
     }
 

@@ -6,8 +6,8 @@ public struct BenchmarkResult: Sendable {
     public let kind: EmbeddingInput.Kind
     /// Items computed together.
     public let batch: Int
-    /// Tokens of each text.
-    public let length: Int?
+    /// Tokens of each text, both ends included; the mean, where texts differ.
+    public let length: Double?
     /// Median wall time of one batch.
     public let medianSeconds: Double
     /// Half the distance of the quartiles, as a share of the median.
@@ -31,7 +31,7 @@ public struct BenchmarkResult: Sendable {
 }
 
 extension CLIP {
-    /// Measures batches of random pixels, or of random tokens, for about `seconds` after two warm-up runs.
+    /// Measures batches of random pixels, or of random tokens, for about `seconds` after a warm-up.
     ///
     /// - Throws: `CLIPError` when the device fails.
     public func benchmark(
@@ -53,18 +53,47 @@ extension CLIP {
             }
             run = { try self.begin(tokens: ids) }
         }
-        for _ in 0..<2 where !shouldStop() { _ = try finish(run(), normalized: false) }
+        let times = try measured(seconds: seconds, shouldStop: shouldStop) { _ = try finish(run(), normalized: false) }
+        return result(kind, batch: batch, length: kind == .text ? Double(tokens) : nil, times: times)
+    }
+
+    /// Measures passes over texts that differ in length, `batch` of them at a time and in their order, for about
+    /// `seconds` after a warm-up. Tokenizing is not in it; the time of a batch is its share of a pass.
+    ///
+    /// - Throws: `CLIPError` for a text that is too long, and when the device fails.
+    public func benchmark(
+        captions: [String], batch: Int, seconds: Double = 2, shouldStop: () -> Bool = { false }
+    ) throws -> BenchmarkResult {
+        let ids = try tokenize(captions).ids
+        let batches = stride(from: 0, to: ids.count, by: batch).map { Array(ids[$0..<min($0 + batch, ids.count)]) }
+        let times = try measured(seconds: seconds, shouldStop: shouldStop) {
+            for batch in batches where !shouldStop() { _ = try finish(begin(tokens: batch), normalized: false) }
+        }
+        let share = Double(batch) / Double(max(ids.count, 1))
+        return result(
+            .text, batch: batch, length: Double(ids.reduce(0) { $0 + $1.count }) / Double(max(ids.count, 1)),
+            times: times.map { $0 * share })
+    }
+
+    /// Wall times of `run`, sorted: at least three, and as many as fit into `seconds`. One run goes before.
+    private func measured(seconds: Double, shouldStop: () -> Bool, run: () throws -> Void) throws -> [Double] {
+        if !shouldStop() { try run() }
         var times: [Double] = []
         let start = monotonicSeconds()
-        while !shouldStop(), times.count < 5 || monotonicSeconds() - start < seconds, times.count < 100_000 {
+        while !shouldStop(), times.count < 3 || monotonicSeconds() - start < seconds, times.count < 100_000 {
             let begun = monotonicSeconds()
-            _ = try finish(run(), normalized: false)
+            try run()
             times.append(monotonicSeconds() - begun)
         }
-        times.sort()
+        return times.sorted()
+    }
+
+    private func result(
+        _ kind: EmbeddingInput.Kind, batch: Int, length: Double?, times: [Double]
+    ) -> BenchmarkResult {
         func quantile(_ share: Double) -> Double { times.isEmpty ? 1 : times[Int(share * Double(times.count - 1))] }
         return BenchmarkResult(
-            kind: kind, batch: batch, length: kind == .text ? tokens : nil, medianSeconds: quantile(0.5),
+            kind: kind, batch: batch, length: length, medianSeconds: quantile(0.5),
             spread: (quantile(0.75) - quantile(0.25)) / 2 / quantile(0.5), runs: times.count, precision: precision,
             device: device)
     }

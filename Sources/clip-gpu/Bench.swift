@@ -12,6 +12,7 @@ struct Bench: ParsableCommand {
             Examples:
               clip-gpu bench --model models/clip-vit-base-patch32 --batch 1 --batch 32
               clip-gpu bench --tower text --length 12 --json
+              clip-gpu bench --captions captions.jsonl --batch 32
             """)
 
     @Option(name: .long, help: "image or text. Default: both.")
@@ -27,6 +28,13 @@ struct Bench: ParsableCommand {
         help: ArgumentHelp("Tokens of a text, both ends included. Default: the model's context.", valueName: "count"))
     var length: Int?
 
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
+            "Measure passes over these sentences instead of random ids: one a line, each a JSON string.",
+            valueName: "file"))
+    var captions: String?
+
     @Option(name: .long, help: ArgumentHelp("How long to measure each line.", valueName: "seconds"))
     var seconds: Double = 2
 
@@ -41,10 +49,17 @@ struct Bench: ParsableCommand {
         if !(seconds > 0 && seconds < 3600) {
             throw ValidationError("--seconds takes a number above 0, not \(seconds).")
         }
+        if captions != nil, length != nil || tower == .image {
+            throw ValidationError(
+                "--captions brings sentences of their own lengths: leave out --length and --tower image.")
+        }
     }
 
     func run() throws {
-        let kinds: [EmbeddingInput.Kind] = tower.map { [$0] } ?? [.image, .text]
+        var sentences: [String] = []
+        if let captions { try JSONText.forEachString(inLinesOf: captions) { sentences.append($0) } }
+        if captions != nil, sentences.isEmpty { throw Failure(.usage, "--captions: the file holds no sentence.") }
+        let kinds: [EmbeddingInput.Kind] = captions != nil ? [.text] : tower.map { [$0] } ?? [.image, .text]
         var towers: CLIP.Towers = []
         if kinds.contains(.image) { towers.insert(.image) }
         if kinds.contains(.text) { towers.insert(.text) }
@@ -56,8 +71,11 @@ struct Bench: ParsableCommand {
         if !json { try StandardOutput.write("tower  batch  items/s  ms/batch  spread\n") }
         for kind in kinds {
             for size in batch.isEmpty ? [1, 8, 32] : batch {
-                let result = try clip.benchmark(
-                    kind, batch: size, length: length, seconds: seconds, shouldStop: { Interruption.happened })
+                let stop = { Interruption.happened }
+                let result =
+                    captions != nil
+                    ? try clip.benchmark(captions: sentences, batch: size, seconds: seconds, shouldStop: stop)
+                    : try clip.benchmark(kind, batch: size, length: length, seconds: seconds, shouldStop: stop)
                 try Interruption.check()
                 if json {
                     try StandardOutput.write(result.json + "\n")
