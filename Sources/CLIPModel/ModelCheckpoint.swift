@@ -36,6 +36,19 @@ package struct ModelCheckpoint: Sendable {
             weights: weights, HuggingFaceFolder.describe(weights, config: config, preprocessor: preprocessor))
     }
 
+    /// A model in memory, in open_clip's form: the parsed text of `open_clip_config.json`; or bare weights, without.
+    package init(
+        weights: Checkpoint, openCLIPConfig: JSON?, options: ModelOptions = ModelOptions()
+    ) throws(ModelError) {
+        let description =
+            if let openCLIPConfig {
+                try OpenCLIPFolder.describe(weights, openCLIPConfig, options)
+            } else {
+                try OpenAICheckpoint.describe(weights, options)
+            }
+        try self.init(weights: weights, description)
+    }
+
     init(weights: Checkpoint, _ description: ModelDescription) throws(ModelError) {
         self.weights = weights
         configuration = description.configuration

@@ -133,4 +133,91 @@ import Testing
         do { _ = try ModelCheckpoint.open(path: folder.path()) } catch { sentence = "\(error)" }
         #expect(sentence.contains(words), "\(sentence)")
     }
+
+    @Test("damaged configurations and weights are read or refused") func damage() throws {
+        let cases = ProcessInfo.processInfo.environment["CLIP_GPU_MUTATIONS"].flatMap(Int.init) ?? 2000
+        // SplitMix64 (Steele, Lea, Flood 2014): the same numbers every time.
+        var state: UInt64 = 11
+        func random(_ limit: Int) -> Int {
+            state &+= 0x9E37_79B9_7F4A_7C15
+            var z = state
+            z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
+            z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
+            return Int((z ^ (z >> 31)) % UInt64(limit))
+        }
+        let numbers = [0, 1, 2, 3, 64, 65, 1280, 1 << 24, (1 << 24) + 1, 1 << 40, .max]
+        let pieces = [
+            "0", "-1", "9223372036854775807", "1e308", "null", "[28,28]", "{}", "true", "\"avg\"", "16777216", "1",
+        ]
+        func damaged(_ text: String) -> [UInt8] {
+            var bytes = Array(text.utf8)
+            for _ in 0...random(2) {
+                let digits = bytes.indices.filter { (0x30...0x39).contains(bytes[$0]) }
+                if random(4) > 0, !digits.isEmpty {
+                    let value = digits[random(digits.count)]
+                    var end = value
+                    while end < bytes.count, (0x30...0x39).contains(bytes[end]) { end += 1 }
+                    bytes.replaceSubrange(value..<end, with: pieces[random(pieces.count)].utf8)
+                } else {
+                    bytes[random(bytes.count)] = UInt8(random(256))
+                }
+            }
+            return bytes
+        }
+        func damaged(_ weights: Checkpoint) throws -> Checkpoint {
+            var tensors = weights.tensors
+            for _ in 0...random(2) {
+                let index = random(tensors.count)
+                let tensor = tensors[index]
+                var (name, shape, type) = (tensor.name, tensor.shape, tensor.type)
+                switch random(5) {
+                case 0: tensors.remove(at: index)
+                case 1: name = String(name.dropLast(1 + random(4)))
+                case 2: name = "visual." + name
+                case 3: type = .int64
+                default:
+                    if shape.isEmpty || random(4) == 0 {
+                        shape.append(numbers[random(numbers.count)])
+                    } else {
+                        shape[random(shape.count)] = numbers[random(numbers.count)]
+                    }
+                }
+                guard tensors.count == weights.tensors.count else { break }
+                tensors[index] = StoredTensor(
+                    name: name, shape: shape, type: type, memory: tensor.memory, range: tensor.range)
+            }
+            return try Checkpoint(
+                name: weights.name, tensors: tensors, metadata: [:], format: weights.format, modules: weights.modules)
+        }
+        var models: [(weights: Checkpoint, config: String?)] = []
+        for name in ["openai-vit", "openai-resnet"] {
+            models.append((try Checkpoint.open(path: "\(Fixture.folder)/\(name)/archive.pt"), nil))
+        }
+        for (name, file) in [("scaled", "pytorch_model.bin"), ("mean-after", "pytorch_model.safetensors")] {
+            let folder = "\(Fixture.folder)/open-clip-\(name)/open_clip_"
+            models.append(
+                (
+                    try Checkpoint.open(path: folder + file),
+                    try String(contentsOf: URL(filePath: folder + "config.json"), encoding: .utf8)
+                ))
+        }
+        var accepted = 0
+        for _ in 0..<cases {
+            let model = models[random(models.count)]
+            do {
+                let weights = random(2) == 0 ? try damaged(model.weights) : model.weights
+                let config = try model.config.map { text in
+                    let bytes = random(2) == 0 ? damaged(text) : Array(text.utf8)
+                    return try bytes.withUnsafeBytes { try JSON(parsing: $0) }
+                }
+                let opened = try ModelCheckpoint(weights: weights, openCLIPConfig: config)
+                accepted += 1
+                #expect(opened.configuration.vision.imageSize > 0)
+            } catch {
+                #expect(error is ModelError || error is CheckpointError)
+            }
+        }
+        print("\(cases) damaged models: \(accepted) opened, the others are refused")
+        #expect(accepted > 0 && accepted < cases)
+    }
 }

@@ -170,6 +170,24 @@ struct CommandTests {
         }
     }
 
+    @Test("Weights that do not say their activation need it, and give the archive's embeddings with it")
+    func activation() throws {
+        let folder = repository + "/Tests/CLIPModelTests/Fixtures/openai-vit"
+        let bare = try run(["inspect", folder + "/training.pt"])
+        #expect(bare.status == 4 && bare.errors.contains("--activation quickgelu"))
+        #expect(try run(["inspect", folder + "/archive.pt", "--activation", "gelu"]).status == 4)
+        #expect(try run(["inspect", folder + "/archive.pt", "--activation", "swish"]).status == 2)
+        let picture = samples + "/coffee.jpg"
+        let archive = try run(["embed", picture, "--model", folder + "/archive.pt", "--device", "cpu"])
+        let said = try run([
+            "embed", picture, "--model", folder + "/training.pt", "--activation", "quickgelu", "--device", "cpu",
+        ])
+        let other = try run([
+            "embed", picture, "--model", folder + "/training.pt", "--activation", "gelu", "--device", "cpu",
+        ])
+        #expect(archive.status == 0 && archive.output == said.output && other.output != said.output)
+    }
+
     @Test("An output that cannot be written ends with 5")
     func output() throws {
         #expect(try run(["embed", "--text", "a", "--output", "/nonexistent/o.npy", "--device", "cpu"]).status == 5)
