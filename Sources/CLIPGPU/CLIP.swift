@@ -56,8 +56,9 @@ public final class CLIP {
         let vocabulary = model.configuration.text.vocabularySize
         if towers.contains(.text), vocabulary != tokenizer.vocabularySize {
             throw CLIPError(
-                .model, "\(model.weights.name) has a vocabulary of \(vocabulary) tokens: its sentences need another "
-                    + "tokenizer than CLIP's of \(tokenizer.vocabularySize); only its pictures can be embedded.")
+                .model,
+                "\(model.weights.name) has a vocabulary of \(vocabulary) tokens: its sentences need another tokenizer "
+                    + "than CLIP's of \(tokenizer.vocabularySize); only its pictures can be embedded.")
         }
         var encoders: [any ImageTextEncoder] = []
         for opened in opened.devices {
