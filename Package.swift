@@ -62,7 +62,8 @@ let package = Package(
         // Tests
         .testTarget(
             name: "CLIPInputTests", dependencies: ["CLIPInput"], exclude: ["Fixtures"], swiftSettings: swift),
-        .testTarget(name: "CheckpointsTests", dependencies: ["Checkpoints"], swiftSettings: swift),
+        .testTarget(
+            name: "CheckpointsTests", dependencies: ["Checkpoints"], exclude: ["Fixtures"], swiftSettings: swift),
         .testTarget(
             name: "CLIPModelTests", dependencies: ["CLIPModel", "BackendTesting", "CPUBackend", "OpenCLBackend"],
             exclude: ["Fixtures"], swiftSettings: swift),

@@ -52,13 +52,24 @@ public final class CLIP {
     private init(_ model: ModelCheckpoint, _ opened: OpenedDevices, towers: Towers) throws {
         information = ModelInformation(model)
         images = ImagePreprocessor(try Preprocessing(model.configuration.preprocessing))
-        tokenizer = BytePairTokenizer(specialTokens: .openAI)
+        switch model.configuration.tokenizer {
+        case .openAI: tokenizer = BytePairTokenizer(specialTokens: .openAI)
+        case .openCLIP: tokenizer = BytePairTokenizer(specialTokens: .openCLIP)
+        case .other(let name):
+            tokenizer = BytePairTokenizer(specialTokens: .openCLIP)
+            if towers.contains(.text) {
+                throw CLIPError(
+                    .model,
+                    "\(model.weights.name) was trained with the tokenizer \(name), which cannot be read yet; "
+                        + "only its pictures can be embedded.")
+            }
+        }
         let vocabulary = model.configuration.text.vocabularySize
         if towers.contains(.text), vocabulary != tokenizer.vocabularySize {
             throw CLIPError(
                 .model,
-                "\(model.weights.name) has a vocabulary of \(vocabulary) tokens: its sentences need another tokenizer "
-                    + "than CLIP's of \(tokenizer.vocabularySize); only its pictures can be embedded.")
+                "\(model.weights.name) has a vocabulary of \(vocabulary) tokens: its sentences need another "
+                    + "tokenizer than CLIP's of \(tokenizer.vocabularySize); only its pictures can be embedded.")
         }
         var encoders: [any ImageTextEncoder] = []
         for opened in opened.devices {
@@ -73,20 +84,22 @@ public final class CLIP {
     /// Loads a model onto a device: `clip.load(name, device)`.
     ///
     /// - Parameters:
-    ///   - model: a folder in Hugging Face form (`config.json`, `model.safetensors`); none for the built-in demonstration
-    ///     model, which knows only drawn scenes of coloured shapes.
+    ///   - model: a folder in transformers' form (`config.json` and weights) or open_clip's (`open_clip_config.json` and
+    ///     weights), or a file of OpenAI's or open_clip's weights (`.pt`, `.bin`, `.safetensors`); none for the built-in
+    ///     demonstration model, which knows only drawn scenes of coloured shapes.
     ///   - device: where to run.
     ///   - precision: how exactly to compute.
     ///   - threads: threads of the CPU device; by default what the scheduler and the cgroup allow.
     ///   - strict: whether a GPU that is asked for and missing is an error instead of a notice.
     ///   - towers: what will be encoded.
+    ///   - activation: for files of weights that do not say which activation their model has.
     /// - Throws: `CLIPError` with the code `.model` or `.device`.
     public static func load(
         _ model: String? = nil, device: Device = .automatic, precision: Precision = .automatic, threads: Int? = nil,
-        strict: Bool = false, towers: Towers = .both
+        strict: Bool = false, towers: Towers = .both, activation: Activation? = nil
     ) throws -> CLIP {
         try translatingErrors {
-            let checkpoint = try open(model)
+            let checkpoint = try open(model, ModelOptions(activation: activation?.function))
             let opened = try OpenedDevices(device, precision: precision, threads: threads, strict: strict)
             return try CLIP(checkpoint, opened, towers: towers)
         }
@@ -95,13 +108,13 @@ public final class CLIP {
     /// What a model is, without loading its weights; none for the built-in demonstration model.
     ///
     /// - Throws: `CLIPError` with the code `.model`.
-    public static func inspect(_ model: String? = nil) throws -> ModelInformation {
-        try translatingErrors { ModelInformation(try open(model)) }
+    public static func inspect(_ model: String? = nil, activation: Activation? = nil) throws -> ModelInformation {
+        try translatingErrors { ModelInformation(try open(model, ModelOptions(activation: activation?.function))) }
     }
 
-    static func open(_ model: String?) throws -> ModelCheckpoint {
+    static func open(_ model: String?, _ options: ModelOptions = ModelOptions()) throws -> ModelCheckpoint {
         guard let model else { return try demonstration() }
-        return try ModelCheckpoint.open(path: model)
+        return try ModelCheckpoint.open(path: model, options: options)
     }
 
     /// The model whose bytes are part of the program.

@@ -36,12 +36,13 @@ public actor CLIPService {
     /// - Throws: `CLIPError` with the code `.model` or `.device`.
     public static func load(
         _ model: String? = nil, device: Device = .automatic, precision: Precision = .automatic, threads: Int? = nil,
-        strict: Bool = false
+        strict: Bool = false, activation: Activation? = nil
     ) async throws -> CLIPService {
         let executor = QueueExecutor()
         return try await executor.run {
-            CLIPService(
-                try CLIP.load(model, device: device, precision: precision, threads: threads, strict: strict), executor)
+            let clip = try CLIP.load(
+                model, device: device, precision: precision, threads: threads, strict: strict, activation: activation)
+            return CLIPService(clip, executor)
         }
     }
 

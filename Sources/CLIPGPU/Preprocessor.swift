@@ -8,14 +8,14 @@ import Dispatch
 public struct Preprocessor: Sendable {
     private let preparer: Preparer
 
-    /// Preprocessing of a model (a folder), or OpenAI's at 224 pixels for none; `size` overrides the side.
+    /// Preprocessing of a model (a file or a folder), or OpenAI's at 224 pixels for none; `size` overrides the side.
     ///
     /// - Throws: `CLIPError` with the code `.model`.
     public init(model: String? = nil, size: Int? = nil, options: PreparationOptions = PreparationOptions()) throws {
         var preprocessing = Preprocessing(size: 224)
         if let model {
             preprocessing = try CLIP.translatingErrors {
-                try Preprocessing(CLIP.open(model).configuration.preprocessing)
+                try Preprocessing(CLIP.open(model, ModelOptions(needsActivation: false)).configuration.preprocessing)
             }
         }
         if let size { preprocessing.size = size }

@@ -40,6 +40,24 @@ public struct TokenizedText: Sendable, Equatable {
     }
 }
 
+/// What stands between the linears of a model. Files of weights that say nothing else fit all of these.
+public enum Activation: String, Sendable, CaseIterable {
+    /// x · sigmoid(1.702 x): OpenAI's weights, DFN's, MetaCLIP's.
+    case quickGELU = "quickgelu"
+    /// x · Φ(x): most of open_clip's weights.
+    case gelu
+    /// GELU by way of tanh.
+    case geluTanh = "gelu-tanh"
+
+    var function: CLIPCompute.Activation {
+        switch self {
+        case .quickGELU: .quickGELU
+        case .gelu: .gelu
+        case .geluTanh: .geluTanh
+        }
+    }
+}
+
 /// What a model is, and where each fact was read.
 public struct ModelInformation: Sendable {
     /// One fact and where it was read from.
@@ -76,7 +94,7 @@ extension ModelInformation {
         endOfText =
             switch configuration.text.pooling {
             case .first(let id): id
-            case .greatestID: Int32(configuration.text.vocabularySize - 1)
+            case .greatestID, .start, .end: Int32(configuration.text.vocabularySize - 1)
             }
         facts = configuration.facts.map { Fact(name: $0.name, value: $0.value, source: $0.source) }
     }
@@ -92,16 +110,17 @@ extension Preprocessing {
         case let other:
             throw CLIPError(
                 .model,
-                "preprocessor_config.json asks for \(other.rawValue) resizing: bicubic and bilinear can be done.")
+                "The model asks for \(other.rawValue) resizing: bicubic and bilinear can be done.")
         }
         let mode: ResizeMode
         switch facts.resize {
         case .shortest(let side) where side == facts.cropSize: mode = .shortest
         case .squash(let side) where side == facts.cropSize: mode = .squash
-        case .shortest(let side), .squash(let side):
+        case .longest(let side) where side == facts.cropSize: mode = .longest
+        case .shortest(let side), .squash(let side), .longest(let side):
             throw CLIPError(
                 .model,
-                "preprocessor_config.json resizes to \(side) pixels and crops \(facts.cropSize): only equal sizes "
+                "The model resizes to \(side) pixels and crops \(facts.cropSize): only equal sizes "
                     + "can be done.")
         }
         let normalization = facts.normalization

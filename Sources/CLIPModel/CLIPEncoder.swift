@@ -72,7 +72,7 @@ package final class CLIPEncoder<B: Backend>: ImageTextEncoder {
         configuration = model.configuration
         self.backend = backend
         self.towers = towers
-        vision = towers.contains(.image) ? try VisionTower(parameters.vision, configuration.vision, backend) : nil
+        vision = towers.contains(.image) ? try VisionTower(parameters.vision, configuration, backend) : nil
         text = towers.contains(.text) ? try TextTower(parameters.text, configuration.text, backend) : nil
     }
 
@@ -81,8 +81,8 @@ package final class CLIPEncoder<B: Backend>: ImageTextEncoder {
     package var laneCount: Int { backend.laneCount }
 
     package var preferredImages: Int {
-        let vision = configuration.vision
-        return max(1, backend.preferredRows(width: vision.transformer.width) / vision.rowsPerPicture)
+        let rows = configuration.vision.rows
+        return max(1, backend.preferredRows(width: rows.width) / rows.perPicture)
     }
 
     package var preferredTokens: Int { max(1, backend.preferredRows(width: configuration.text.transformer.width)) }
@@ -109,16 +109,16 @@ package final class CLIPEncoder<B: Backend>: ImageTextEncoder {
 
     package func beginTexts(_ ids: [[Int32]], unitLength: Bool) throws -> EncodingJob {
         guard let text else { throw ModelError("the text tower was not loaded") }
-        var sentences: [ArraySlice<Int32>] = []
+        var sentences: [Sentence] = []
         sentences.reserveCapacity(ids.count)
-        for (index, sentence) in ids.enumerated() { sentences.append(try text.cut(sentence, index: index)) }
+        for (index, sentence) in ids.enumerated() { sentences.append(try text.sentence(sentence, index: index)) }
         return try job { job in
             var first = 0
             while first < sentences.count {
                 var end = first + 1
-                var tokens = sentences[first].count
-                while end < sentences.count, tokens + sentences[end].count <= preferredTokens {
-                    tokens += sentences[end].count
+                var tokens = sentences[first].ids.count
+                while end < sentences.count, tokens + sentences[end].ids.count <= preferredTokens {
+                    tokens += sentences[end].ids.count
                     end += 1
                 }
                 passes.makeRoom(backend)
@@ -153,8 +153,8 @@ package final class CLIPEncoder<B: Backend>: ImageTextEncoder {
 
     package func encodeTexts(_ ids: [[Int32]], observer: Observer) throws -> [Float] {
         guard let text else { throw ModelError("the text tower was not loaded") }
-        var sentences: [ArraySlice<Int32>] = []
-        for (index, sentence) in ids.enumerated() { sentences.append(try text.cut(sentence, index: index)) }
+        var sentences: [Sentence] = []
+        for (index, sentence) in ids.enumerated() { sentences.append(try text.sentence(sentence, index: index)) }
         try backend.begin()
         return try backend.wait(backend.submit(text(sentences, backend, observer)))
     }

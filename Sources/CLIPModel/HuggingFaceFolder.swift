@@ -15,12 +15,20 @@ enum HuggingFaceFolder {
             }
         } else if exists(folder + "model.safetensors.index.json") {
             weights = try reading { () throws(CheckpointError) in
-                try Safetensors.openSharded(indexPath: folder + "model.safetensors.index.json")
+                try Checkpoint.openSharded(indexPath: folder + "model.safetensors.index.json")
+            }
+        } else if exists(folder + "pytorch_model.bin") {
+            weights = try reading { () throws(CheckpointError) in
+                try PyTorchArchive.open(path: folder + "pytorch_model.bin")
+            }
+        } else if exists(folder + "pytorch_model.bin.index.json") {
+            weights = try reading { () throws(CheckpointError) in
+                try Checkpoint.openSharded(indexPath: folder + "pytorch_model.bin.index.json")
             }
         } else {
             throw ModelError(
-                "\(path) holds no weights: expected model.safetensors or model.safetensors.index.json beside config.json"
-            )
+                "\(path) holds no weights: expected model.safetensors, pytorch_model.bin or the index of either beside "
+                    + "config.json")
         }
         let preprocessor =
             exists(folder + "preprocessor_config.json") ? try json(folder + "preprocessor_config.json") : nil
@@ -28,7 +36,7 @@ enum HuggingFaceFolder {
             weights: weights, describe(weights, config: config, preprocessor: preprocessor))
     }
 
-    private static func json(_ path: String) throws(ModelError) -> JSON {
+    static func json(_ path: String) throws(ModelError) -> JSON {
         try reading { () throws(CheckpointError) in
             let file = try MappedFile(path: path)
             do throws(CheckpointError) {
@@ -67,7 +75,7 @@ enum HuggingFaceFolder {
         if !prefix.isEmpty { reader.facts.append(Fact(name: "prefix of names", value: prefix, source: weights.name)) }
         return ModelDescription(
             configuration: CLIPConfiguration(
-                vision: vision, text: text, preprocessing: preprocessing, facts: reader.facts),
+                vision: .transformer(vision), text: text, preprocessing: preprocessing, facts: reader.facts),
             names: HuggingFaceNames(prefix: prefix), contradictions: reader.contradictions)
     }
 }
@@ -119,7 +127,7 @@ private struct ConfigurationReader {
         return agreed("embedding width", declared, found, image)
     }
 
-    mutating func vision(_ section: Section, outputs: Int) throws(ModelError) -> VisionConfiguration {
+    mutating func vision(_ section: Section, outputs: Int) throws(ModelError) -> VisionTransformerConfiguration {
         let embedding = shape(HuggingFaceNames.patchEmbedding, dimensions: 4)
         let channels = try integer(section, "num_channels", default: 3)
         if channels.value != 3 { throw ModelError("\(channels.source) says \(channels.value) channels; CLIP has 3") }
@@ -143,8 +151,10 @@ private struct ConfigurationReader {
             throw ModelError("\(declared.source) says \(declared.value) pixels, less than one patch of \(patchSize)")
         }
         note("image size", "\(declared.value)", declared.source)
-        note("vision pooling", VisionConfiguration.Pooling.classToken.rawValue, "model_type \"clip\" of config.json")
-        return VisionConfiguration(
+        note(
+            "vision pooling", VisionTransformerConfiguration.Pooling.classToken.rawValue,
+            "model_type \"clip\" of config.json")
+        return VisionTransformerConfiguration(
             transformer: transformer, imageSize: declared.value, patchSize: patchSize, hasClassToken: true,
             hasPreNorm: true, pooling: .classToken, outputs: outputs)
     }
@@ -276,7 +286,7 @@ private struct ConfigurationReader {
             crop = side
         }
         switch resize {
-        case .shortest(let side), .squash(let side):
+        case .shortest(let side), .squash(let side), .longest(let side):
             guard side >= crop else {
                 throw ModelError("\(name): size gives pictures of \(side) pixels, smaller than the crop of \(crop)")
             }
@@ -318,6 +328,7 @@ private struct ConfigurationReader {
         switch facts.resize {
         case .shortest(let side): note("resize", "shorter side to \(side)", sources.resize)
         case .squash(let side): note("resize", "both sides to \(side)", sources.resize)
+        case .longest(let side): note("resize", "longer side to \(side)", sources.resize)
         }
         note("interpolation", facts.interpolation.rawValue, sources.interpolation)
         note("crop", "\(facts.cropSize), centred", sources.crop)

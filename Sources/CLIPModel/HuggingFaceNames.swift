@@ -10,15 +10,18 @@ struct HuggingFaceNames: ParameterNames {
 
     func parameters(_ configuration: CLIPConfiguration, from loader: ParameterLoader) -> ModelParameters {
         ModelParameters(
-            vision: vision(configuration, loader[prefix + "vision_model"], loader),
+            vision: .transformer(vision(configuration, loader)),
             text: text(configuration.text, loader[prefix + "text_model"], loader),
             logitScale: loader.tensor(prefix + "logit_scale", [], [1]))
     }
 
     private func vision(
-        _ configuration: CLIPConfiguration, _ scope: ParameterScope, _ loader: ParameterLoader
-    ) -> VisionParameters {
-        let vision = configuration.vision
+        _ configuration: CLIPConfiguration, _ loader: ParameterLoader
+    ) -> VisionTransformerParameters {
+        guard case .transformer(let vision) = configuration.vision else {
+            preconditionFailure("transformers' CLIP has a vision transformer")
+        }
+        let scope = loader[prefix + "vision_model"]
         let width = vision.transformer.width
         let epsilon = vision.transformer.normEpsilon
         let embeddings = scope["embeddings"]
@@ -36,7 +39,7 @@ struct HuggingFaceNames: ParameterNames {
         let projection = LinearParameters(
             weight: HostMatrix(loader[prefix + "visual_projection"].tensor("weight", [vision.outputs, width])),
             norm: scope.norm("post_layernorm", width, epsilon: epsilon))
-        return VisionParameters(
+        return VisionTransformerParameters(
             patches: storedPatches, preNorm: storedPreNorm, blocks: blocks,
             projection: StoredParameters(parameters: projection, stored: loader.takeRecent()))
     }

@@ -9,10 +9,25 @@ package struct ModelCheckpoint: Sendable {
     package let weights: Checkpoint
     let names: any ParameterNames
 
-    /// Opens a folder in Hugging Face's form: `config.json`, `model.safetensors` (or shards and their index), and
-    /// `preprocessor_config.json` where there is one. Every tensor is accounted for; numbers are not yet read.
-    package static func open(path: String) throws(ModelError) -> ModelCheckpoint {
-        try HuggingFaceFolder.open(path: path)
+    /// Opens a model as its authors' library writes it: a folder in transformers' form (`config.json` and weights) or
+    /// in open_clip's (`open_clip_config.json` and weights), or a file of weights under OpenAI's names (a TorchScript
+    /// archive, a pickled or a safetensors one). Every tensor is accounted for; numbers are not yet read.
+    package static func open(
+        path: String, options: ModelOptions = ModelOptions()
+    ) throws(ModelError) -> ModelCheckpoint {
+        let folder = path.hasSuffix("/") ? path : path + "/"
+        guard MappedFile.exists(folder + ".") else { return try OpenAICheckpoint.open(path: path, options) }
+        // Folders of the hub may be in both forms; transformers' is taken, unless its weights are not there.
+        let weights = ["model.safetensors", "pytorch_model.bin"].flatMap { [$0, $0 + ".index.json"] }
+        let isTransformers =
+            MappedFile.exists(folder + "config.json") && weights.contains { MappedFile.exists(folder + $0) }
+        if !isTransformers, MappedFile.exists(folder + OpenCLIPFolder.configuration) {
+            return try OpenCLIPFolder.open(path: path, options)
+        }
+        let model = try HuggingFaceFolder.open(path: path)
+        try options.requireAgreement(
+            with: model.configuration.text.transformer.activation, source: folder + "config.json")
+        return model
     }
 
     /// A model in memory, in the same form: the parsed texts of `config.json` and `preprocessor_config.json`.

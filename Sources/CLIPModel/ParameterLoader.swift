@@ -117,6 +117,8 @@ struct ParameterScope {
     subscript(name: String) -> ParameterScope { ParameterScope(loader: loader, path: "\(path).\(name)") }
     subscript(index: Int) -> ParameterScope { self["\(index)"] }
 
+    func ignore(_ name: String) { loader.ignore("\(path).\(name)") }
+
     func tensor(_ name: String, _ shape: [Int]) -> HostTensor { loader.tensor("\(path).\(name)", shape) }
 
     func norm(_ name: String, _ width: Int, epsilon: Float) -> NormParameters {

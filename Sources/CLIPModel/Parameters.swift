@@ -41,19 +41,26 @@ struct StoredParameters<Parameters> {
     var stored: [StoredTensor]
 }
 
-struct VisionParameters {
+enum VisionParameters {
+    case transformer(VisionTransformerParameters)
+    case resNet(ResNetParameters)
+}
+
+struct VisionTransformerParameters {
     var patches: StoredParameters<PatchParameters>
     var preNorm: StoredParameters<NormParameters>?
     var blocks: [BlockParameters]
-    /// With the last norm.
+    /// The last norm, where it stands before the pooling; otherwise it is the projection's.
+    var postNorm: StoredParameters<NormParameters>?
     var projection: StoredParameters<LinearParameters>
 }
 
 struct TextParameters {
     var tokens: StoredParameters<TokenParameters>
     var blocks: [BlockParameters]
-    /// With the last norm.
-    var projection: StoredParameters<LinearParameters>
+    /// The last norm, where there is no projection; otherwise it is the projection's.
+    var finalNorm: StoredParameters<NormParameters>?
+    var projection: StoredParameters<LinearParameters>?
 }
 
 struct ModelParameters {

@@ -4,20 +4,22 @@ import Checkpoints
 
 struct Transformer<B: Backend> {
     private let blocks: [TransformerBlock<B>]
-    private let last: PooledTransformerBlock<B>
+    /// The last block, where one row of it is wanted.
+    private let last: PooledTransformerBlock<B>?
     private let width: Int
 
-    /// `blocks` is not empty.
-    init(_ blocks: [BlockParameters], width: Int, _ backend: B) throws {
+    /// `blocks` is not empty. With `wantsAllRows`, the last block is as the others.
+    init(_ blocks: [BlockParameters], width: Int, wantsAllRows: Bool = false, _ backend: B) throws {
         self.width = width
-        self.blocks = try blocks.dropLast().map { block in
+        self.blocks = try (wantsAllRows ? blocks[...] : blocks.dropLast()).map { block in
             try preparing(block.stored) { try TransformerBlock(block, backend) }
         }
         let block = blocks[blocks.count - 1]
-        last = try preparing(block.stored) { try PooledTransformerBlock(block, backend) }
+        last = wantsAllRows ? nil : try preparing(block.stored) { try PooledTransformerBlock(block, backend) }
     }
 
-    /// `[sequences, width]`: the last block's result for one row of each sequence.
+    /// The last block's result: `[sequences, width]` for the named row of each sequence, or all rows, where those are
+    /// wanted and `rows` is empty.
     func callAsFunction(
         _ input: B.Matrix, _ sequences: Sequences, mask: AttentionMask<B.AttentionBias>, rows: [Int], _ backend: B,
         _ observer: Observer?
@@ -27,6 +29,7 @@ struct Transformer<B: Backend> {
             try block(x, sequences, mask: mask, backend)
             try observer?.observe("block \(index)", &x, columns: width, backend)
         }
+        guard let last else { return x }
         var pooled = try last(x, sequences, rows: rows, backend)
         try observer?.observe("block \(blocks.count)", &pooled, columns: width, backend)
         return pooled

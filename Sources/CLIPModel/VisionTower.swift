@@ -1,40 +1,83 @@
 // Pictures into embeddings.
 import CLIPCompute
 
+/// What makes pictures into embeddings, on a device.
+enum VisionTower<B: Backend> {
+    case transformer(VisionTransformer<B>)
+    case resNet(ResNet<B>)
+
+    init(_ parameters: VisionParameters, _ configuration: CLIPConfiguration, _ backend: B) throws {
+        switch (parameters, configuration.vision) {
+        case (.transformer(let parameters), .transformer(let vision)):
+            self = .transformer(try VisionTransformer(parameters, vision, backend))
+        case (.resNet(let parameters), .resNet):
+            self = .resNet(try ResNet(parameters, configuration.preprocessing.normalization, backend))
+        default: preconditionFailure("parameters of another architecture than the configuration's")
+        }
+    }
+
+    /// `[pictures, outputs]`, within a pass. The pictures are of the model's size.
+    func callAsFunction(_ pixels: Pixels, _ backend: B, _ observer: Observer? = nil) throws -> B.Matrix {
+        switch self {
+        case .transformer(let tower): try tower(pixels, backend, observer)
+        case .resNet(let tower): try tower(pixels, backend, observer)
+        }
+    }
+}
+
 /// A vision transformer on a device.
-struct VisionTower<B: Backend> {
-    let configuration: VisionConfiguration
+struct VisionTransformer<B: Backend> {
+    let configuration: VisionTransformerConfiguration
     private let patches: B.Patches
     private let preNorm: B.Norm?
     private let transformer: Transformer<B>
+    private let postNorm: B.Norm?
     private let projection: B.Linear
 
-    init(_ parameters: VisionParameters, _ configuration: VisionConfiguration, _ backend: B) throws {
+    init(
+        _ parameters: VisionTransformerParameters, _ configuration: VisionTransformerConfiguration, _ backend: B
+    ) throws {
         self.configuration = configuration
         patches = try preparing(parameters.patches.stored) { try backend.prepare(parameters.patches.parameters) }
         preNorm = try parameters.preNorm.map { norm in
             try preparing(norm.stored) { try backend.prepare(norm.parameters) }
         }
-        transformer = try Transformer(parameters.blocks, width: configuration.transformer.width, backend)
+        transformer = try Transformer(
+            parameters.blocks, width: configuration.transformer.width, wantsAllRows: configuration.pooling == .mean,
+            backend)
+        postNorm = try parameters.postNorm.map { norm in
+            try preparing(norm.stored) { try backend.prepare(norm.parameters) }
+        }
         projection = try preparing(parameters.projection.stored) {
             try backend.prepare(parameters.projection.parameters)
         }
     }
 
-    /// `[pictures, outputs]`, within a pass. The pictures are `imageSize` by `imageSize`.
-    func callAsFunction(_ pixels: Pixels, _ backend: B, _ observer: Observer? = nil) throws -> B.Matrix {
+    func callAsFunction(_ pixels: Pixels, _ backend: B, _ observer: Observer?) throws -> B.Matrix {
         let width = configuration.transformer.width
-        let length = configuration.rowsPerPicture
-        let sequences = Sequences(count: pixels.count, length: length)
+        let sequences = Sequences(count: pixels.count, length: configuration.rowsPerPicture)
 
-        var x = try backend.patches(pixels, patches)  // [pictures · length, width]
+        var x = try backend.patches(pixels, patches)  // [pictures · rows of each, width]
         try observer?.observe("embeddings", &x, columns: width, backend)
         if let preNorm {
             try backend.norm(x, preNorm)
             try observer?.observe("pre-norm", &x, columns: width, backend)
         }
-        let pooled = try transformer(
-            consume x, sequences, mask: .none, rows: sequences.segments.map(\.queries.lowerBound), backend, observer)
-        return try backend.linear(pooled, projection)
+        switch configuration.pooling {
+        case .classToken:
+            let pooled = try transformer(
+                consume x, sequences, mask: .none, rows: sequences.segments.map(\.queries.lowerBound), backend, observer
+            )
+            return try backend.linear(pooled, projection)
+        case .mean:
+            let tokens = try transformer(consume x, sequences, mask: .none, rows: [], backend, observer)
+            if let postNorm { try backend.norm(tokens, postNorm) }
+            let first = configuration.hasClassToken ? 1 : 0
+            let patches = sequences.segments.map {
+                Sequences.Segment(queries: $0.queries, keys: ($0.keys.lowerBound + first)..<$0.keys.upperBound)
+            }
+            return try backend.linear(
+                backend.meanRows(tokens, Sequences(segments: patches, rows: sequences.rows)), projection)
+        }
     }
 }

@@ -68,18 +68,35 @@ package struct StoredTensor: Sendable {
 
 /// Named tensors, whatever file they came from.
 package struct Checkpoint: Sendable {
+    /// What kind of file it is, as far as that says something about the model.
+    package enum Format: Sendable {
+        case safetensors
+        /// A pickled dictionary of names and tensors.
+        case stateDictionary
+        /// A program with its tensors, of which the tensors were read.
+        case torchScript
+    }
+
     /// What it was read from: a path.
     package let name: String
     /// In the order in which they lie in their file or files. All names differ.
     package let tensors: [StoredTensor]
     /// What the file says about itself.
     package let metadata: [String: String]
+    package let format: Format
+    /// The classes of a TorchScript archive's modules by their paths; empty for other formats.
+    package let modules: [String: String]
     private let indices: [String: Int]
 
-    package init(name: String, tensors: [StoredTensor], metadata: [String: String]) throws(CheckpointError) {
+    package init(
+        name: String, tensors: [StoredTensor], metadata: [String: String], format: Format = .safetensors,
+        modules: [String: String] = [:]
+    ) throws(CheckpointError) {
         self.name = name
         self.tensors = tensors
         self.metadata = metadata
+        self.format = format
+        self.modules = modules
         var indices = [String: Int](minimumCapacity: tensors.count)
         for (index, tensor) in tensors.enumerated() {
             if let other = indices.updateValue(index, forKey: tensor.name) {
@@ -92,6 +109,13 @@ package struct Checkpoint: Sendable {
     }
 
     package subscript(name: String) -> StoredTensor? { indices[name].map { tensors[$0] } }
+
+    /// Reads a file of any format, told apart by its first bytes, not by its name.
+    package static func open(path: String) throws(CheckpointError) -> Checkpoint {
+        let file = try MappedFile(path: path)
+        return file.withBytes { PyTorchArchive.matches($0) }
+            ? try PyTorchArchive.read(file) : try Safetensors.read(file)
+    }
 }
 
 /// Bytes that elements of this shape fill, or none where the number does not fit or is no whole number.

@@ -14,17 +14,18 @@ struct Inspect: ParsableCommand {
 
     @Argument(
         help: ArgumentHelp(
-            "A folder with config.json and model.safetensors. Default: $CLIP_GPU_MODEL, else the demonstration model.",
-            valueName: "model"))
+            "A folder of transformers or of open_clip, or a file of OpenAI's or open_clip's weights. Default: "
+                + "$CLIP_GPU_MODEL, else the demonstration model.", valueName: "model"))
     var model: String?
+
+    @OptionGroup var activation: ActivationOption
 
     @Flag(name: .long, help: "One JSON object: name to value and source.")
     var json = false
 
     func run() throws {
-        var options = ModelOptions()
-        options.model = model
-        let information = try CLIP.inspect(options.resolved())
+        let information = try CLIP.inspect(
+            ModelOptions.resolved(model), activation: activation.activation)
         if json {
             let members = information.facts.map {
                 "  \(JSONText.quoted($0.name)): {\"value\": \(JSONText.quoted($0.value)), "

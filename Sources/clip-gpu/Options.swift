@@ -7,12 +7,18 @@ struct ModelOptions: ParsableArguments {
     @Option(
         name: .long,
         help: ArgumentHelp(
-            "A folder with config.json and model.safetensors. Default: $CLIP_GPU_MODEL, else the built-in "
-                + "demonstration model, which knows only drawn scenes of coloured shapes.", valueName: "path"))
+            "A folder of transformers or of open_clip, or a file of OpenAI's or open_clip's weights. Default: "
+                + "$CLIP_GPU_MODEL, else the built-in demonstration model, which knows only drawn scenes of coloured "
+                + "shapes.", valueName: "path"))
     var model: String?
 
+    @OptionGroup var activation: ActivationOption
+
     /// The model's path; none for the demonstration model, which is said.
-    func resolved() -> String? {
+    func resolved() -> String? { Self.resolved(model) }
+
+    /// The given path, else that of the environment; none for the demonstration model, which is said.
+    static func resolved(_ model: String?) -> String? {
         if let model { return model }
         if let model = environmentVariable("CLIP_GPU_MODEL"), !model.isEmpty { return model }
         Terminal.say(
@@ -20,6 +26,13 @@ struct ModelOptions: ParsableArguments {
         )
         return nil
     }
+}
+
+struct ActivationOption: ParsableArguments {
+    @Option(
+        name: .long,
+        help: "quickgelu, gelu or gelu-tanh: for files of weights that do not say which their model has.")
+    var activation: Activation?
 }
 
 struct ComputeOptions: ParsableArguments {
@@ -57,7 +70,7 @@ struct ComputeOptions: ParsableArguments {
     func load(_ model: ModelOptions, towers: CLIP.Towers = .both) throws -> CLIP {
         let clip = try CLIP.load(
             model.resolved(), device: device, precision: precision, threads: threads, strict: strictDevice,
-            towers: towers)
+            towers: towers, activation: model.activation.activation)
         for notice in clip.notices { Terminal.say("warning: \(notice)") }
         Terminal.say("device: \(clip.device), \(clip.precision.rawValue)")
         return clip
@@ -89,3 +102,4 @@ extension Device: ExpressibleByArgument {
 }
 
 extension Precision: ExpressibleByArgument {}
+extension Activation: ExpressibleByArgument {}

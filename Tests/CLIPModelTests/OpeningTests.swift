@@ -80,7 +80,7 @@ private final class FloatMemory: TensorMemory {
 @Suite("opening a model") struct OpeningTests {
     @Test("sizes and choices, and where each was read") func facts() throws {
         let model = try ModelCheckpoint.open(path: Fixture("tiny-gelu").folder + "/")
-        let vision = model.configuration.vision
+        let vision = try #require(model.configuration.vision.visionTransformer)
         let text = model.configuration.text
         #expect(vision.transformer.width == 88 && vision.transformer.attention.heads == 1)
         #expect(vision.transformer.attention == AttentionShape(width: 88, heads: 1))
@@ -107,7 +107,7 @@ private final class FloatMemory: TensorMemory {
                 }
             }
         }
-        #expect(model.configuration.vision.transformer.activation == .quickGELU)
+        #expect(model.configuration.vision.visionTransformer?.transformer.activation == .quickGELU)
         #expect(model.configuration.text.transformer.normEpsilon == 1e-5)
         #expect(model.configuration.text.pooling == .first(49407))
         #expect(

@@ -45,7 +45,7 @@ import Testing
             print("\(device.name), \(fixture.name): \(tower) features differ by \(error)")
         }
 
-        let vision = model.configuration.vision
+        let vision = try #require(model.configuration.vision.visionTransformer)
         try fixture.withPixels { pixels in
             try check(
                 "vision", width: vision.transformer.width, layers: vision.transformer.layers,

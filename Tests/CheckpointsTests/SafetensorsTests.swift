@@ -145,7 +145,7 @@ import Testing
             func index(_ text: String) throws -> Checkpoint {
                 let path = folder + "/model.safetensors.index.json"
                 try Data(text.utf8).write(to: URL(filePath: path))
-                return try Safetensors.openSharded(indexPath: path)
+                return try Checkpoint.openSharded(indexPath: path)
             }
             try shard("1.safetensors", "a")
             try shard("2.safetensors", "b")

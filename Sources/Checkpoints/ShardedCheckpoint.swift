@@ -1,6 +1,6 @@
-// A checkpoint in several safetensors files, named by an index: `model.safetensors.index.json`.
+// A checkpoint in several files, named by an index: `model.safetensors.index.json`, `pytorch_model.bin.index.json`.
 
-extension Safetensors {
+extension Checkpoint {
     /// Reads `{"weight_map": {tensor: file, …}}` and the files it names, which lie beside the index.
     ///
     /// Every tensor of the map must be in the file that the map says; tensors of those files that the map leaves out
@@ -11,7 +11,7 @@ extension Safetensors {
         do throws(CheckpointError) {
             map = try index.withBytes { (bytes) throws(CheckpointError) in try weightMap(bytes) }
         } catch {
-            throw CheckpointError("\(indexPath) is not a sound index of safetensors files: \(error.description)")
+            throw CheckpointError("\(indexPath) is not a sound index of weights: \(error.description)")
         }
         let folder = indexPath.lastIndex(of: "/").map { String(indexPath[...$0]) } ?? ""
         var shards: [String: Checkpoint] = [:]

@@ -1,0 +1,137 @@
+import Checkpoints
+// Files that PyTorch wrote in every form, made by tools/make_archive_fixtures.py, and files to be refused.
+import Foundation
+import Testing
+
+@Suite("PyTorch archives") struct PyTorchArchiveTests {
+    static let folder = URL(filePath: #filePath).deletingLastPathComponent().appending(path: "Fixtures").path() + "/"
+
+    private func expectSame(_ found: Checkpoint, _ expected: Checkpoint) throws {
+        #expect(Set(found.tensors.map(\.name)) == Set(expected.tensors.map(\.name)))
+        for tensor in expected.tensors {
+            let other = try #require(found[tensor.name])
+            #expect(other.shape == tensor.shape && other.type == tensor.type, "\(tensor.name)")
+            #expect(other.content == tensor.content, "\(tensor.name)")
+        }
+    }
+
+    @Test(
+        "the same tensors, whatever form and protocol",
+        arguments: (1...5).map { "zip-\($0).pt" } + (2...5).map { "legacy-\($0).pt" } + [
+            "training.pt", "wrapped.pth", "repacked.pt",
+        ])
+    func forms(_ file: String) throws {
+        let found = try Checkpoint.open(path: Self.folder + file)
+        #expect(found.format == .stateDictionary && found.modules.isEmpty)
+        try expectSame(found, Checkpoint.open(path: Self.folder + "tensors.safetensors"))
+    }
+
+    @Test("a TorchScript archive is its tensors by their modules' paths", arguments: ["scripted.pt", "traced.pt"])
+    func torchScript(_ file: String) throws {
+        let found = try Checkpoint.open(path: Self.folder + file)
+        #expect(found.format == .torchScript)
+        try expectSame(found, Checkpoint.open(path: Self.folder + "module.safetensors"))
+        let activation = try #require(found.modules["inner.gelu"])
+        #expect(activation.hasSuffix(".QuickGELU"))
+    }
+
+    @Test("element types without a storage class of their own") func untyped() throws {
+        let found = try Checkpoint.open(path: Self.folder + "untyped.pt")
+        #expect(found["uint16"]?.type == .uint16 && found["uint16"]?.content == [1, 0, 255, 255])
+        #expect(found["float8"]?.type == .float8E4M3 && found["float8"]?.content == [0x3C, 0xC0])
+    }
+
+    @Test(
+        "anything but tensors and containers is refused by name",
+        arguments: [
+            ("refused-call.pt", "\"posix.system\""), ("refused-numpy.pt", "\"numpy"),
+            ("refused-module.pt", "\"__main__.Outer\""),
+            ("refused-sparse.pt", "\"torch._utils._rebuild_sparse_tensor\""),
+            ("refused-plain.pt", "none that torch.save wrote"), ("refused-no-tensors.pt", "\"epoch\", \"lr\""),
+            ("refused-compressed.pt", "compressed"),
+        ])
+    func refused(_ file: String, _ words: String) {
+        let sentence = message { _ = try Checkpoint.open(path: Self.folder + file) }
+        #expect(sentence?.contains(words) == true, "\(sentence ?? "it was accepted")")
+        #expect(sentence?.hasPrefix(Self.folder + file) == true)
+    }
+
+    @Test("a file cut short is refused wherever it is cut", arguments: ["zip-2.pt", "legacy-2.pt", "traced.pt"])
+    func cut(_ file: String) throws {
+        let bytes = [UInt8](try Data(contentsOf: URL(filePath: Self.folder + file)))
+        for length in 0..<bytes.count {
+            #expect(throws: CheckpointError.self) { try PyTorchArchive.read(TestMemory(Array(bytes[..<length]))) }
+        }
+    }
+}
+
+@Suite("mutation of PyTorch archives") struct PyTorchMutationTests {
+    static let seeds: [[UInt8]] = [
+        "zip-1.pt", "zip-2.pt", "zip-4.pt", "legacy-2.pt", "legacy-5.pt", "training.pt", "scripted.pt",
+        "untyped.pt", "refused-sparse.pt",
+    ].compactMap { try? [UInt8](Data(contentsOf: URL(filePath: PyTorchArchiveTests.folder + $0))) }
+
+    /// Pieces that pickles and zip records are sensitive to.
+    static let pieces: [[UInt8]] =
+        [
+            "(", ")", "t", "R", "b", "Q", "s", "u", "e", "0", "1", "2", "q\u{0}", "h\u{0}", ".", "}", "]", "K\u{1}",
+            "cos\nsystem\n", "c__torch__\nA\n", "ctorch\nFloatStorage\n", "ccollections\nOrderedDict\n", "PK\u{1}\u{2}",
+            "J\u{7F}\u{7F}\u{7F}\u{7F}",
+        ].map { Array($0.utf8) } + [
+            [0x8B, 255, 255, 255, 127], [0x94], [0x81], [0x85], [0x86], [0x87], [0x93], [0xFF],
+        ]
+
+    @Test("damaged archives are read or refused, and what is read lies within the file") func damage() {
+        var generator = SeededGenerator(seed: MutationTests.seed)
+        var accepted = 0
+        var refusals: Set<String> = []
+        for _ in 0..<MutationTests.cases {
+            var bytes = Self.seeds.randomElement(using: &generator) ?? []
+            // Pickles lie in the first bytes of legacy files, before the data and the directory of zip archives: damage
+            // at one place among them, so that most of the file still says what it should.
+            for _ in 0..<Int.random(in: 1...3, using: &generator) {
+                let place = Int.random(in: 0..<bytes.count, using: &generator)
+                switch Int.random(in: 0..<6, using: &generator) {
+                case 0: bytes[place] ^= 1 << UInt8.random(in: 0..<8, using: &generator)
+                case 1: bytes[place] = .random(in: .min ... .max, using: &generator)
+                case 2:
+                    // In place, so that offsets stay right.
+                    for (offset, byte) in (Self.pieces.randomElement(using: &generator) ?? []).enumerated()
+                    where place + offset < bytes.count {
+                        bytes[place + offset] = byte
+                    }
+                case 3:
+                    let length = Int.random(in: 1...40, using: &generator)
+                    let source = Int.random(in: 0..<bytes.count, using: &generator)
+                    for offset in 0..<length where max(source, place) + offset < bytes.count {
+                        bytes[place + offset] = bytes[source + offset]
+                    }
+                case 4:
+                    let value: UInt32 =
+                        [0, 1, .max, 0x7FFF_FFFF, UInt32(bytes.count)].randomElement(using: &generator) ?? 0
+                    withUnsafeBytes(of: value) {
+                        for (offset, byte) in $0.enumerated() where place + offset < bytes.count {
+                            bytes[place + offset] = byte
+                        }
+                    }
+                default: bytes = MutationTests.mutated(bytes, &generator)
+                }
+                if bytes.isEmpty { break }
+            }
+            do {
+                let checkpoint = try PyTorchArchive.read(TestMemory(bytes))
+                accepted += 1
+                for tensor in checkpoint.tensors {
+                    #expect(tensor.count * tensor.type.bitCount == tensor.range.count * 8)
+                    #expect(tensor.range.lowerBound >= 0 && tensor.range.upperBound <= tensor.memory.bytes.count)
+                    _ = tensor.content
+                    _ = tensor.firstNonFinite()
+                }
+            } catch {
+                refusals.insert(String("\(error)".filter { !$0.isNumber }.prefix(90)))
+            }
+        }
+        print("\(MutationTests.cases) damaged archives: \(accepted) read, others refused in \(refusals.count) ways")
+        #expect(accepted > 0 && refusals.count > 30)
+    }
+}
