@@ -44,12 +44,12 @@ let package = Package(
             ]),
         .target(name: "CMergeTable", exclude: ["Data"]),
         .target(name: "CTextTables", exclude: ["Data"]),
-        .target(name: "CDemoModel"),
+        .target(name: "CDemoModel", exclude: ["Model", "MODEL_CARD.md"]),
 
         // The contract, its suite, and the devices
         .target(name: "CLIPCompute", swiftSettings: swift, linkerSettings: [.linkedLibrary("m")]),
         .target(name: "BackendTesting", dependencies: ["CLIPCompute"], swiftSettings: swift),
-        .target(name: "CLIPKernels", path: "Kernels", exclude: ["OpenCL"]),
+        .target(name: "CLIPKernels", path: "Kernels", exclude: ["OpenCL", "README.md"]),
         .target(name: "CCPU", path: "Backends/CPU/CCPU"),
         .target(
             name: "CPUBackend", dependencies: ["CCPU", "CLIPCompute"], path: "Backends/CPU/CPUBackend",
@@ -70,7 +70,7 @@ let package = Package(
             name: "BackendTests", dependencies: ["BackendTesting", "CPUBackend", "OpenCLBackend"],
             swiftSettings: swift),
         .testTarget(
-            name: "CLIPGPUTests", dependencies: ["CLIPGPU"], exclude: ["Fixtures"], swiftSettings: swift),
+            name: "CLIPGPUTests", dependencies: ["CLIPGPU", "Checkpoints"], exclude: ["Fixtures"], swiftSettings: swift),
         .testTarget(name: "CommandTests", dependencies: ["clip-gpu"], swiftSettings: swift),
     ],
     swiftLanguageModes: [.v6],

@@ -74,7 +74,7 @@ def draw_samples(random_, numbers, width, height, channels, limit):
             plane = numbers.integers(0, limit + 1, (height, width))
         elif kind == 1:
             a, b = numbers.normal(size=2) * 3 * limit / max(width, height)
-            plane = (a * x + b * y + numbers.integers(0, limit)) % (limit + 1)
+            plane = (a * x + b * y + numbers.integers(0, limit + 1)) % (limit + 1)
         elif kind == 2:
             period = random_.randint(1, 9)
             plane = ((x // period + y // period) % 2) * limit

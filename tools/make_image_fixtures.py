@@ -103,6 +103,12 @@ def main():
     add("grey.jpeg", saved(photo("L", 64, 39), "JPEG"))
     add("cmyk.jpeg", saved(photo("CMYK", 33, 47), "JPEG", quality=90))
     add("stored-rgb.jpeg", saved(photo("RGB", 33, 31), "JPEG", keep_rgb=True, subsampling=0, quality=90))
+    for name in ["cmyk.jpeg", "stored-rgb.jpeg"]:  # Adobe's marker decides what the channels are
+        for transform in [1, 2]:
+            data = bytearray((FOLDER / name).read_bytes())
+            data[data.index(b"Adobe") + 11] = transform
+            add(f"adobe-{transform}-{name}", bytes(data))
+        add(f"no-adobe-{name}", (FOLDER / name).read_bytes().replace(b"Adobe", b"Other"))
     # Shapes: the vertical pass comes first for tall pictures; long sides are cut; nothing to do for the exact size
     for width, height in [(30, 90), (90, 30), (20, 61), (61, 20), (1, 1), (1, 37), (37, 1), (2, 300), (300, 2), (20, 20)]:
         add(f"{width}x{height}.png", saved(photo("RGB", width, height), "PNG"))

@@ -34,7 +34,7 @@ __attribute__((reqd_work_group_size(1, 1, 1))) __kernel void attention(ATTENTION
     __global const element *q[QUERIES];
     int visible[QUERIES];
     int most = 0;
-#pragma unroll
+UNROLL_LOOP
     for (int i = 0; i < QUERIES; i++) {
         const int row = segment.x + min(first + i, segment.y - 1);
         q[i] = ROW(x, row) + head * KEY_WIDTH;
@@ -45,22 +45,22 @@ __attribute__((reqd_work_group_size(1, 1, 1))) __kernel void attention(ATTENTION
     const int16 ascending = (int16)(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
     __global const element *k = keys + keysOffset + (size_t)(head * KEY_WIDTH) * keysPitch + segment.z;
     float16 largest[QUERIES];
-#pragma unroll
+UNROLL_LOOP
     for (int i = 0; i < QUERIES; i++) { largest[i] = -INFINITY; }
     for (int j = 0; j < most; j += 32) {
         float16 low[QUERIES], high[QUERIES];
-#pragma unroll
+UNROLL_LOOP
         for (int i = 0; i < QUERIES; i++) { low[i] = high[i] = 0.0f; }
         for (uint d = 0; d < KEY_WIDTH; d++) {
             const float16 k_low = LOAD16(k, (size_t)d * keysPitch + j), k_high = LOAD16(k, (size_t)d * keysPitch + j + 16);
-#pragma unroll
+UNROLL_LOOP
             for (int i = 0; i < QUERIES; i++) {
                 const float16 a = LOAD(q[i], d);
                 low[i] = a * k_low + low[i];
                 high[i] = a * k_high + high[i];
             }
         }
-#pragma unroll
+UNROLL_LOOP
         for (int i = 0; i < QUERIES; i++) {
             if (flags & FLAG_ADD_BIAS) {
                 __global const float *b =
@@ -79,7 +79,7 @@ __attribute__((reqd_work_group_size(1, 1, 1))) __kernel void attention(ATTENTION
     }
 
     float inverse[QUERIES];
-#pragma unroll
+UNROLL_LOOP
     for (int i = 0; i < QUERIES; i++) {
         const float8 eight = fmax(largest[i].lo, largest[i].hi);
         const float4 four = fmax(eight.lo, eight.hi);
@@ -99,18 +99,18 @@ __attribute__((reqd_work_group_size(1, 1, 1))) __kernel void attention(ATTENTION
     uint c = 0;
     for (; c + 32 <= VALUE_WIDTH; c += 32) {
         float16 low[QUERIES], high[QUERIES];
-#pragma unroll
+UNROLL_LOOP
         for (int i = 0; i < QUERIES; i++) { low[i] = high[i] = 0.0f; }
         for (int j = 0; j < most; j++) {
             const float16 v_low = LOAD16(v, (size_t)j * xPitch + c), v_high = LOAD16(v, (size_t)j * xPitch + c + 16);
-#pragma unroll
+UNROLL_LOOP
             for (int i = 0; i < QUERIES; i++) {
                 const float16 p = scores[i * scoresPitch + j];
                 low[i] = p * v_low + low[i];
                 high[i] = p * v_high + high[i];
             }
         }
-#pragma unroll
+UNROLL_LOOP
         for (int i = 0; i < QUERIES; i++) {
             if (first + i < segment.y) {
                 __global element *to = ROW(y, segment.x + first + i) + head * VALUE_WIDTH + c;
@@ -121,14 +121,14 @@ __attribute__((reqd_work_group_size(1, 1, 1))) __kernel void attention(ATTENTION
     }
     for (; c + 4 <= VALUE_WIDTH; c += 4) {
         float4 sums[QUERIES];
-#pragma unroll
+UNROLL_LOOP
         for (int i = 0; i < QUERIES; i++) { sums[i] = 0.0f; }
         for (int j = 0; j < most; j++) {
             const float4 value = LOAD4(v, (size_t)j * xPitch + c);
-#pragma unroll
+UNROLL_LOOP
             for (int i = 0; i < QUERIES; i++) { sums[i] = scores[i * scoresPitch + j] * value + sums[i]; }
         }
-#pragma unroll
+UNROLL_LOOP
         for (int i = 0; i < QUERIES; i++) {
             if (first + i < segment.y) {
                 STORE4(sums[i] * inverse[i], ROW(y, segment.x + first + i) + head * VALUE_WIDTH + c, 0);
@@ -164,9 +164,9 @@ __attribute__((reqd_work_group_size(GROUP_QUERIES, 1, 1))) __kernel void attenti
 
     float q[KEY_WIDTH], sums[VALUE_WIDTH];
     __global const element *from = ROW(x, row) + head * KEY_WIDTH;
-#pragma unroll
+UNROLL_LOOP
     for (uint d = 0; d < KEY_WIDTH; d++) { q[d] = LOAD(from, d); }
-#pragma unroll
+UNROLL_LOOP
     for (uint c = 0; c < VALUE_WIDTH; c++) { sums[c] = 0.0f; }
     float maximum = -FLT_MAX, sum = 0.0f;
 
@@ -187,12 +187,12 @@ __attribute__((reqd_work_group_size(GROUP_QUERIES, 1, 1))) __kernel void attenti
         barrier(CLK_LOCAL_MEM_FENCE);
         for (int j = 0; j < KEY_TILE && start + j < visible; j += 8) {
             float8 s = 0.0f;
-#pragma unroll
+UNROLL_LOOP
             for (uint d = 0; d < KEY_WIDTH; d++) { s = q[d] * vload8(0, &k_tile[d][j]) + s; }
             float p[8];
             vstore8(s, 0, p);
             float highest = maximum;
-#pragma unroll
+UNROLL_LOOP
             for (int n = 0; n < 8; n++) {
                 const int key = start + j + n;
                 if (key >= visible) {
@@ -205,15 +205,15 @@ __attribute__((reqd_work_group_size(GROUP_QUERIES, 1, 1))) __kernel void attenti
             const float shrink = exp(maximum - highest);
             maximum = highest;
             sum *= shrink;
-#pragma unroll
+UNROLL_LOOP
             for (int n = 0; n < 8; n++) {
                 p[n] = exp(p[n] - highest);
                 sum += p[n];
             }
-#pragma unroll
+UNROLL_LOOP
             for (uint c = 0; c < VALUE_WIDTH; c++) {
                 float value = sums[c] * shrink;
-#pragma unroll
+UNROLL_LOOP
                 for (int n = 0; n < 8; n++) { value = p[n] * v_tile[j + n][c] + value; }
                 sums[c] = value;
             }
@@ -223,7 +223,7 @@ __attribute__((reqd_work_group_size(GROUP_QUERIES, 1, 1))) __kernel void attenti
     if (first + (int)lane < segment.y) {
         const float inverse = sum > 0.0f ? 1.0f / sum : 0.0f;
         __global element *to = ROW(y, row) + head * VALUE_WIDTH;
-#pragma unroll
+UNROLL_LOOP
         for (uint c = 0; c < VALUE_WIDTH; c++) { STORE(sums[c] * inverse, to, c); }
     }
 }

@@ -136,36 +136,36 @@ LINEAR_NAME(LINEAR_PARAMETERS, EPILOGUE_PARAMETERS GATHER_PARAMETERS) {
     __global const element *w =
         weight + get_group_id(2) * weightStep + (size_t)panel * (inputs * TAPS) * PANEL;
     float16 sums[ROWS][VECTORS];
-#pragma unroll
+UNROLL_LOOP
     for (uint i = 0; i < ROWS; i++) {
-#pragma unroll
+UNROLL_LOOP
         for (uint v = 0; v < VECTORS; v++) { sums[i][v] = 0.0f; }
     }
     for (uint tap = 0; tap < TAPS; tap++) {
         // Rows past the last repeat it: they are computed and not stored.
         __global const element *row[ROWS];
-#pragma unroll
+UNROLL_LOOP
         for (uint i = 0; i < ROWS; i++) {
             row[i] = GATHER_ROW(min(first_row + i, rows - 1), tap) + get_group_id(2) * xStep;
         }
         for (uint k = 0; k < inputs; k++) {
             float16 weights[VECTORS];
-#pragma unroll
+UNROLL_LOOP
             for (uint v = 0; v < VECTORS; v++) { weights[v] = LOAD16(w, v * 16); }
-#pragma unroll
+UNROLL_LOOP
             for (uint i = 0; i < ROWS; i++) {
                 const float16 a = LOAD(row[i], k);
-#pragma unroll
+UNROLL_LOOP
                 for (uint v = 0; v < VECTORS; v++) { sums[i][v] = a * weights[v] + sums[i][v]; }
             }
             w += PANEL;
         }
     }
     const epilogue_t e = MAKE_EPILOGUE;
-#pragma unroll
+UNROLL_LOOP
     for (uint i = 0; i < ROWS; i++) {
         if (first_row + i >= rows) { break; }
-#pragma unroll
+UNROLL_LOOP
         for (uint v = 0; v < VECTORS; v++) {
             const uint column = panel * PANEL + v * 16;
             finish(&e, sums[i][v], first_row + i, OUT_ROW(first_row + i), column, column);
@@ -198,20 +198,20 @@ LINEAR_NAME(LINEAR_PARAMETERS, EPILOGUE_PARAMETERS GATHER_PARAMETERS) {
     float4 next_x[X_LOADS], next_w[W_LOADS];
     // sums[i][c]: row item_row + i, columns c · (PANEL / COLUMNS · 4) + item_column and the three after it.
     float4 sums[ROWS][COLUMNS / 4];
-#pragma unroll
+UNROLL_LOOP
     for (uint i = 0; i < ROWS; i++) {
-#pragma unroll
+UNROLL_LOOP
         for (uint c = 0; c < COLUMNS / 4; c++) { sums[i][c] = 0.0f; }
     }
 
 #define FETCH(start) \
-    _Pragma("unroll") for (uint i = 0; i < X_LOADS; i++) { \
+    UNROLL_LOOP for (uint i = 0; i < X_LOADS; i++) { \
         const uint at = i * WORK_ITEMS + item; \
         const uint row = min(first_row + at / (DEPTH / 4), rows - 1); \
         const uint k = (start) + at % (DEPTH / 4) * 4; \
         next_x[i] = fetch_x(k); \
     } \
-    _Pragma("unroll") for (uint i = 0; i < W_LOADS; i++) { \
+    UNROLL_LOOP for (uint i = 0; i < W_LOADS; i++) { \
         const uint at = i * WORK_ITEMS + item; \
         const uint k = (start) + at / (PANEL / 4); \
         next_w[i] = k < depth ? LOAD4(w, (size_t)k * PANEL + at % (PANEL / 4) * 4) : (float4)(0.0f); \
@@ -233,7 +233,7 @@ LINEAR_NAME(LINEAR_PARAMETERS, EPILOGUE_PARAMETERS GATHER_PARAMETERS) {
     FETCH(0)
     for (uint start = 0; start < depth; start += DEPTH) {
         barrier(CLK_LOCAL_MEM_FENCE);
-#pragma unroll
+UNROLL_LOOP
         for (uint i = 0; i < X_LOADS; i++) {
             const uint at = i * WORK_ITEMS + item;
             const uint row = at / (DEPTH / 4), k = at % (DEPTH / 4) * 4;
@@ -242,35 +242,35 @@ LINEAR_NAME(LINEAR_PARAMETERS, EPILOGUE_PARAMETERS GATHER_PARAMETERS) {
             x_tile[k + 2][row] = next_x[i].z;
             x_tile[k + 3][row] = next_x[i].w;
         }
-#pragma unroll
+UNROLL_LOOP
         for (uint i = 0; i < W_LOADS; i++) {
             const uint at = i * WORK_ITEMS + item;
             vstore4(next_w[i], 0, &w_tile[at / (PANEL / 4)][at % (PANEL / 4) * 4]);
         }
         barrier(CLK_LOCAL_MEM_FENCE);
         if (start + DEPTH < depth) { FETCH(start + DEPTH) }
-#pragma unroll
+UNROLL_LOOP
         for (uint k = 0; k < DEPTH; k++) {
             float4 weights[COLUMNS / 4];
-#pragma unroll
+UNROLL_LOOP
             for (uint c = 0; c < COLUMNS / 4; c++) {
                 weights[c] = vload4(0, &w_tile[k][c * (PANEL / COLUMNS * 4) + item_column]);
             }
-#pragma unroll
+UNROLL_LOOP
             for (uint i = 0; i < ROWS; i++) {
                 const float a = x_tile[k][item_row + i];
-#pragma unroll
+UNROLL_LOOP
                 for (uint c = 0; c < COLUMNS / 4; c++) { sums[i][c] = a * weights[c] + sums[i][c]; }
             }
         }
     }
 
     const epilogue_t e = MAKE_EPILOGUE;
-#pragma unroll
+UNROLL_LOOP
     for (uint i = 0; i < ROWS; i++) {
         const uint row = first_row + item_row + i;
         if (row < rows) {
-#pragma unroll
+UNROLL_LOOP
             for (uint c = 0; c < COLUMNS / 4; c++) {
                 const uint column = panel * PANEL + c * (PANEL / COLUMNS * 4) + item_column;
                 finish(&e, sums[i][c], row, OUT_ROW(row), column, column);

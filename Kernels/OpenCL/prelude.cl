@@ -4,6 +4,14 @@
 //   HALF    0: elements are floats; 1: elements are halves (read and written with vload_half, core since 1.0)
 //   VECTOR  floats that one work-item handles at once: 4, 8, 16
 //   LANES   work-items in a work-group of the row kernels, a power of two: 1 on a CPU, 64 to 256 on a GPU
+//   UNROLL  1: loops over private arrays are unrolled, so that these become registers; 0 where the GPU's kernels are
+//           built for a CPU, to test them: there it only makes compiling slow
+
+#if UNROLL
+#define UNROLL_LOOP _Pragma("unroll")
+#else
+#define UNROLL_LOOP
+#endif
 
 #define JOIN_(a, b) a##b
 #define JOIN(a, b) JOIN_(a, b)

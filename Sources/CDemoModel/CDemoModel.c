@@ -1,6 +1,8 @@
+// Model/ embedded by C23's #embed, so that the first command needs neither a file nor a network.
 #include "CDemoModel.h"
 
-static const unsigned char weights[] __attribute__((aligned(64))) = {
+// On a page of their own, as a mapped file would lie.
+_Alignas(4096) static const unsigned char weights[] = {
 #embed "Model/model.safetensors"
 };
 
@@ -13,8 +15,13 @@ static const unsigned char preprocessor[] = {
 };
 
 const void *clip_demo_weights_bytes(void) { return weights; }
+
 size_t clip_demo_weights_count(void) { return sizeof weights; }
+
 const void *clip_demo_config_bytes(void) { return config; }
+
 size_t clip_demo_config_count(void) { return sizeof config; }
+
 const void *clip_demo_preprocessor_bytes(void) { return preprocessor; }
+
 size_t clip_demo_preprocessor_count(void) { return sizeof preprocessor; }

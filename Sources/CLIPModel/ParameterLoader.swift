@@ -167,18 +167,17 @@ func requireFinite(_ tensors: [StoredTensor]) throws(ModelError) {
     }
 }
 
-/// Lets the pages of tensors go, neighbours together.
-func letGo(_ tensors: [StoredTensor]) {
-    var range: (memory: any TensorMemory, bytes: Range<Int>)?
+/// Where tensors lie, neighbours together.
+func extents(of tensors: [StoredTensor]) -> [(memory: any TensorMemory, range: Range<Int>)] {
+    var extents: [(memory: any TensorMemory, range: Range<Int>)] = []
     for tensor in tensors.sorted(by: { $0.range.lowerBound < $1.range.lowerBound }) {
-        if let open = range, open.memory === tensor.memory, open.bytes.upperBound == tensor.range.lowerBound {
-            range = (open.memory, open.bytes.lowerBound..<tensor.range.upperBound)
+        if let last = extents.last, last.memory === tensor.memory, last.range.upperBound == tensor.range.lowerBound {
+            extents[extents.count - 1].range = last.range.lowerBound..<tensor.range.upperBound
         } else {
-            range?.memory.letGo(range?.bytes ?? 0..<0)
-            range = (tensor.memory, tensor.range)
+            extents.append((tensor.memory, tensor.range))
         }
     }
-    range?.memory.letGo(range?.bytes ?? 0..<0)
+    return extents
 }
 
 /// Levenshtein's distance, or none where it is `limit` or more.

@@ -37,8 +37,11 @@ struct Transformer<B: Backend> {
 func preparing<Prepared>(
     _ stored: [StoredTensor], _ prepare: () throws -> Prepared
 ) throws -> Prepared {
+    let extents = extents(of: stored)
+    // A file that is not in memory yet is read in long pieces instead of page by page.
+    for extent in extents { extent.memory.willNeed(extent.range) }
+    defer { for extent in extents { extent.memory.letGo(extent.range) } }
     try requireFinite(stored)
-    defer { letGo(stored) }
     return try prepare()
 }
 

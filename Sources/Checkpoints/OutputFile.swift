@@ -24,10 +24,12 @@ package final class OutputFile {
         self.path = path
         var status = stat()
         let exists = stat(path, &status) == 0
+        // What a shell opened as standard output, perhaps a file, is continued and never replaced.
+        let isStandardOutput = path == "/dev/stdout"
         if exists, status.st_mode & S_IFMT == S_IFDIR {
             throw CheckpointError("\(path) cannot be written: it is a folder")
         }
-        if exists, status.st_mode & S_IFMT != S_IFREG {
+        if isStandardOutput || exists && status.st_mode & S_IFMT != S_IFREG {
             targetPath = path
             temporaryPath = nil
             guard let file = tmpfile() else { throw Self.failure(path) }
@@ -104,7 +106,7 @@ package final class OutputFile {
             close(descriptor)
             isOpen = false
         }
-        let target = open(targetPath, O_WRONLY | O_CLOEXEC)
+        let target = path == "/dev/stdout" ? dup(1) : open(targetPath, O_WRONLY | O_CLOEXEC)
         if target < 0 { throw Self.failure(path) }
         defer { close(target) }
         var offset = 0

@@ -33,8 +33,81 @@ import Testing
     @Test("the CPU backend conforms", arguments: ways) func conforms(_ way: Way) throws {
         let backend = try CPUBackend(options: way.options)
         print("conformance on \(backend.device.name): \(backend.device.capabilities.joined(separator: ", "))")
-        for result in Conformance.run(Conformance.full, on: backend) {
+        // One thread takes fewer ways through the code: the whole suite on the best set is enough.
+        let cases = way.threads > 1 || way.set == .best ? Conformance.full : Conformance.quick
+        for result in Conformance.run(cases, on: backend) {
             #expect(result.passed, "\(way.testDescription): \(result)")
         }
+    }
+
+    @Test("the number of threads changes no byte", arguments: ways.filter { $0.threads > 1 })
+    func threads(_ way: Way) throws {
+        var alone = way.options
+        alone.threads = 1
+        var many = way.options
+        many.threads = 5
+        let expected = try block(on: CPUBackend(options: alone))
+        let finite = expected.allSatisfy { $0.isFinite }
+        #expect(finite)
+        let some = try block(on: CPUBackend(options: way.options))
+        #expect(some == expected)
+        let most = try block(on: CPUBackend(options: many))
+        #expect(most == expected)
+    }
+
+    /// A transformer block and a pooled one, of widths that fit no vector, on sequences of 1 to 130 rows.
+    private func block(on backend: CPUBackend) throws -> [Float] {
+        let width = 84
+        let hidden = 200
+        var state: UInt64 = 1
+        func draw(_ count: Int, _ deviation: Float) -> [Float] {
+            (0..<count).map { _ in
+                state = state &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
+                return (Float(state >> 40) / Float(1 << 23) - 1) * deviation
+            }
+        }
+        func vector(_ count: Int) -> HostTensor { HostTensor(draw(count, 1), shape: [count]) }
+        func matrix(_ rows: Int, _ columns: Int) -> HostMatrix {
+            HostMatrix(HostTensor(draw(rows * columns, 0.2), shape: [rows, columns]))
+        }
+        let norm = NormParameters(weight: vector(width), bias: vector(width), epsilon: 1e-5)
+        let shape = AttentionShape(width: width, heads: 4)
+        let queryKeyValue = try backend.prepare(
+            QueryKeyValueParameters(
+                shape: shape, norm: norm, weight: matrix(3 * width, width), bias: [vector(3 * width)]))
+        let output = LinearParameters(weight: matrix(width, width), bias: [vector(width)])
+        let out = try backend.prepare(output)
+        let expand = try backend.prepare(
+            LinearParameters(weight: matrix(hidden, width), norm: norm, activation: .quickGELU))
+        let contract = try backend.prepare(LinearParameters(weight: matrix(width, hidden)))
+        let pooled = try backend.prepare(
+            PooledAttentionParameters(
+                shape: shape, query: .row, norm: norm, queryWeight: matrix(width, width),
+                keyWeight: matrix(width, width), valueWeight: matrix(width, width), queryBias: vector(width),
+                keyBias: vector(width), valueBias: vector(width), output: output))
+        let lengths = [50, 1, 130, 17, 77]
+        let sequences = Sequences(lengths: lengths)
+        try backend.begin()
+        let x = try backend.upload(
+            draw(sequences.rows * width, 1), rows: sequences.rows, columns: width)
+        let projected = try backend.queryKeyValue(x, queryKeyValue)
+        try backend.linear(backend.attention(projected, sequences, mask: .causal), out, addingTo: x)
+        try backend.linear(backend.linear(x, expand), contract, addingTo: x)
+        let last = sequences.segments.map { $0.queries.upperBound - 1 }
+        let result = try backend.pooledAttention(x, sequences, rows: last, pooled)
+        return try backend.wait(backend.submit(result))
+    }
+
+    @Test("what the processor cannot do is refused in one sentence") func refusals() throws {
+        for precision in [Precision.fp16, .int8] {
+            let error = #expect(throws: BackendError.self) {
+                _ = try CPUBackend(options: CPUOptions(precision: precision))
+            }
+            #expect(error?.code == .unsupported)
+            #expect(error?.description.contains(precision.rawValue) == true)
+        }
+        let backend = try CPUBackend()
+        let error = #expect(throws: BackendError.self) { try backend.wait(Ticket(number: 7)) }
+        #expect(error?.code == .execution)
     }
 }

@@ -2,7 +2,7 @@
 // cache of programs; and what happens where a kernel does not build.
 //
 // For work on kernels: `CLIP_GPU_CONFORMANCE` holds words, of which `quick` leaves the quick cases alone and every other
-// has to be in the configuration's description ("opencl:1 fp32 tiled"); `CLIP_GPU_CASES` is a part of the cases' names.
+// has to be in the configuration's description ("opencl:1 fp32 tiled"); `CLIP_GPU_CASES` holds parts of the cases' names with | between.
 
 import BackendTesting
 import CLIPCompute
@@ -33,7 +33,9 @@ struct OpenCLConfiguration: Sendable, CustomTestStringConvertible {
                 for precision in [Precision.fp32, .fp16] {
                     let isNatural = (device.kind == .cpu) == (family == .vector)
                     var cases = isNatural && !quickOnly ? Conformance.full : Conformance.quick
-                    if let part = environment["CLIP_GPU_CASES"] { cases.removeAll { !$0.name.contains(part) } }
+                    if let parts = environment["CLIP_GPU_CASES"]?.split(separator: "|") {
+                        cases.removeAll { aCase in !parts.contains { aCase.name.contains($0) } }
+                    }
                     let configuration = OpenCLConfiguration(
                         device: device, precision: precision, family: family, cases: cases)
                     if words.allSatisfy({ configuration.testDescription.contains($0) }) { all.append(configuration) }
@@ -42,20 +44,6 @@ struct OpenCLConfiguration: Sendable, CustomTestStringConvertible {
         }
         return all
     }()
-}
-
-/// A backend on the first device, with its own empty cache; none where there is no device.
-private func firstDevice(_ change: (inout OpenCLOptions) -> Void) throws -> OpenCLBackend? {
-    guard let devices = try? OpenCLDevices.all(), !devices.isEmpty else { return nil }
-    var options = OpenCLOptions()
-    change(&options)
-    return try OpenCLBackend(deviceIndex: 0, precision: .fp32, options: options)
-}
-
-private func temporaryFolder() throws -> String {
-    let folder = FileManager.default.temporaryDirectory.appendingPathComponent("clip-gpu-\(UUID().uuidString)").path
-    try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
-    return folder
 }
 
 @Suite(.serialized) struct OpenCLConformanceTests {
@@ -86,7 +74,9 @@ private func temporaryFolder() throws -> String {
             #expect(passed, "\(configuration.testDescription): \(result.name): \(result.failures)")
         }
         let worst = results.max { $0.share < $1.share }
-        print("\(configuration.testDescription): \(results.count) cases, worst: \(worst?.name ?? "none"), \(worst?.share ?? 0)")
+        print(
+            "\(configuration.testDescription): \(results.count) cases, worst: \(worst?.name ?? "none"), \(worst?.share ?? 0)"
+        )
     }
 
     @Test("a device that is not there, and a precision that is not") func refusals() {
@@ -95,5 +85,115 @@ private func temporaryFolder() throws -> String {
         #expect(missing?.code == .unavailable)
         let int8 = #expect(throws: BackendError.self) { try OpenCLBackend(deviceIndex: 0, precision: .int8) }
         #expect(int8?.code == .unsupported)
+    }
+}
+
+/// A backend with options of the test's own, on the last device, which on the test machine compiles fastest.
+private func backend(_ device: OpenCLDeviceDescription, _ change: (inout OpenCLOptions) -> Void) throws -> OpenCLBackend
+{
+    var options = OpenCLOptions()
+    change(&options)
+    return try OpenCLBackend(deviceIndex: device.index, precision: .fp32, options: options)
+}
+
+private let anyDevice = (try? OpenCLDevices.all())?.last
+
+@Suite(.serialized, .enabled(if: anyDevice != nil, "no OpenCL device"))
+struct OpenCLProgramTests {
+    private let device: OpenCLDeviceDescription
+    private let folder: String
+
+    init() throws {
+        device = try #require(anyDevice)
+        folder = FileManager.default.temporaryDirectory.appendingPathComponent("clip-gpu-\(UUID().uuidString)").path
+        try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
+    }
+
+    /// What the cache folder holds.
+    private func cached(_ folder: String) throws -> [String] {
+        try FileManager.default.contentsOfDirectory(atPath: folder).sorted()
+    }
+
+    @Test("a second backend reads its programs from the cache; damaged and foreign ones are built anew")
+    func cache() throws {
+        defer { try? FileManager.default.removeItem(atPath: folder) }
+        let cache = folder + "/made/on/the/way"
+        let first = try backend(device) { $0.cacheFolder = cache }
+        #expect(first.programCounts.compiled > 0 && first.programCounts.cached == 0)
+        let files = try cached(cache)
+        #expect(files.count == first.programCounts.compiled)
+        #expect(files.allSatisfy { $0.hasSuffix(".opencl") }, "temporary files stay behind")
+
+        let second = try backend(device) { $0.cacheFolder = cache }
+        #expect(second.programCounts.compiled == 0)
+        #expect(second.programCounts.cached == first.programCounts.compiled)
+
+        let path = cache + "/" + (try #require(files.first))
+        let whole = try Data(contentsOf: URL(fileURLWithPath: path))
+        var flipped = whole
+        flipped[whole.count / 2] ^= 1
+        var foreign = whole
+        foreign[25] ^= 1  // within the key
+        for (damage, bytes) in [
+            ("a flipped bit", flipped), ("cut short", whole.prefix(whole.count / 2)), ("no header", whole.prefix(10)),
+            ("nothing", Data()), ("another key", foreign), ("text", Data("not a program".utf8)),
+        ] {
+            try bytes.write(to: URL(fileURLWithPath: path))
+            let third = try backend(device) { $0.cacheFolder = cache }
+            #expect(third.programCounts.compiled >= 1, "\(damage) was taken for a program")
+            #expect(try Data(contentsOf: URL(fileURLWithPath: path)) != bytes, "\(damage) was not written anew")
+        }
+    }
+
+    @Test("a cache folder that cannot be written is no error") func unwritableCache() throws {
+        defer { try? FileManager.default.removeItem(atPath: folder) }
+        try Data("a file".utf8).write(to: URL(fileURLWithPath: folder + "/file"))
+        let made = try backend(device) { $0.cacheFolder = folder + "/file/below" }
+        #expect(made.programCounts.compiled > 0)
+        #expect(try backend(device) { $0.cacheFolder = nil }.programCounts.compiled > 0)
+    }
+
+    @Test("kernels of a folder are used; one that does not build steps down or says where it fails")
+    func kernelFolder() throws {
+        defer { try? FileManager.default.removeItem(atPath: folder) }
+        let original = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+            .deletingLastPathComponent().appendingPathComponent("Kernels/OpenCL")
+        for file in try FileManager.default.contentsOfDirectory(atPath: original.path) {
+            try FileManager.default.copyItem(
+                at: original.appendingPathComponent(file), to: URL(fileURLWithPath: folder + "/" + file))
+        }
+        let same = try backend(device) { $0.kernelFolder = folder }
+        #expect(same.notices == [])
+
+        let linear = folder + "/linear.cl"
+        let text = try String(contentsOfFile: linear, encoding: .utf8)
+        // A fault of the tiled family alone: the backend steps down to the other, and says so.
+        let fault = text.replacingOccurrences(
+            of: "#else\n\n#define WORK_ITEMS", with: "#else\nno kernel\n#define WORK_ITEMS")
+        #expect(fault != text)
+        try fault.write(toFile: linear, atomically: true, encoding: .utf8)
+        let stepped = try backend(device) {
+            $0.kernelFolder = folder
+            $0.family = .tiled
+        }
+        #expect(stepped.notices.count >= 1)
+        #expect(stepped.notices.allSatisfy { $0.contains("tiled") && $0.contains("linear.cl") })
+
+        // Sums that are wrong: found by the self-check, in both.
+        let wrong = text.replacingOccurrences(
+            of: "sums[i][v] = a * weights[v] +", with: "sums[i][v] = a * weights[v] -")
+        #expect(wrong != text)
+        try wrong.write(toFile: linear, atomically: true, encoding: .utf8)
+        let error = #expect(throws: BackendError.self) {
+            try backend(device) {
+                $0.kernelFolder = folder
+                $0.family = .vector
+            }
+        }
+        #expect(error?.code == .kernel && error?.description.contains("self-check") == true)
+
+        try FileManager.default.removeItem(atPath: linear)
+        let missing = #expect(throws: BackendError.self) { try backend(device) { $0.kernelFolder = folder } }
+        #expect(missing?.description.contains("linear.cl") == true)
     }
 }

@@ -1,6 +1,5 @@
-import Testing
-
 import CLIPGPU
+import Testing
 
 @Test(
     "A device's text is read and written back",
@@ -9,7 +8,9 @@ func deviceRoundTrip(text: String) throws {
     #expect(try #require(Device(text)).description == text)
 }
 
-@Test("A text that names no device is refused", arguments: ["", "tpu", "gpu:", "gpu:-1", "cpu:0", "auto:1", "opencl:all", "GPU"])
+@Test(
+    "A text that names no device is refused",
+    arguments: ["", "tpu", "gpu:", "gpu:-1", "cpu:0", "auto:1", "opencl:all", "GPU"])
 func deviceRefusal(text: String) {
     #expect(Device(text) == nil)
 }

@@ -1,6 +1,5 @@
-import Testing
-
 import CLIPGPU
+import Testing
 
 /// Names of what the walk yields, and sentences of what it could not look into.
 private func walk(_ inputs: EmbeddingInputs) -> [String] {
@@ -18,7 +17,8 @@ func folder() throws {
     }
     let root = folder.path
     #expect(
-        walk(EmbeddingInputs(paths: [root])) == ["Z.jpeg", "a/y.webp", "a/z.JPG", "a.gif", "b.png"].map { "image: \(root)/\($0)" })
+        walk(EmbeddingInputs(paths: [root]))
+            == ["Z.jpeg", "a/y.webp", "a/z.JPG", "a.gif", "b.png"].map { "image: \(root)/\($0)" })
     #expect(EmbeddingInputs(paths: [root], texts: ["x"]).count() == 6)
 }
 
@@ -71,7 +71,9 @@ func tar(_ members: [(name: String, bytes: [UInt8])]) -> [UInt8] {
     var archive: [UInt8] = []
     for member in members {
         var header = [UInt8](repeating: 0, count: 512)
-        func put(_ text: String, at offset: Int) { header.replaceSubrange(offset..<(offset + text.utf8.count), with: text.utf8) }
+        func put(_ text: String, at offset: Int) {
+            header.replaceSubrange(offset..<(offset + text.utf8.count), with: text.utf8)
+        }
         put(member.name, at: 0)
         let digits = String(member.bytes.count, radix: 8)
         put(String(repeating: "0", count: 11 - digits.count) + digits, at: 124)

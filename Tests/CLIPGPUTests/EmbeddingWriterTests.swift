@@ -28,14 +28,18 @@ func csv() throws {
             == "input,kind,e0,e1\n\"a \"\"b\"\",\n\",image,1.0,-0.5\nc,text,0.1,1e-30\n")
 }
 
-@Test("npy and safetensors hold the rows, and say beside them what each row is", arguments: [EmbeddingFormat.npy, .safetensors])
+@Test(
+    "npy and safetensors hold the rows, and say beside them what each row is",
+    arguments: [EmbeddingFormat.npy, .safetensors])
 func arrays(format: EmbeddingFormat) throws {
     let folder = try TemporaryFolder()
     try write(format, to: folder.path + "/o")
     let bytes = try folder.read("o")
     let expected: [Float] = [1, -0.5, 0.1, 1e-30]
     let tail = bytes.suffix(16)
-    let values = Array(tail).withUnsafeBytes { raw in (0..<4).map { raw.loadUnaligned(fromByteOffset: $0 * 4, as: Float.self) } }
+    let values = Array(tail).withUnsafeBytes { raw in
+        (0..<4).map { raw.loadUnaligned(fromByteOffset: $0 * 4, as: Float.self) }
+    }
     #expect(values == expected)
     let header = String(decoding: bytes.dropLast(16), as: UTF8.self)
     #expect(header.contains(format == .npy ? "'shape': (2, 2)" : "\"shape\":[2,2]"))

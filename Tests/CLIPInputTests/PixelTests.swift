@@ -172,6 +172,18 @@ struct PictureCase: Decodable, CustomTestStringConvertible, Sendable {
         #expect(message(webp).contains("16384 x 16384"))
     }
 
+    @Test("sizes and shapes that cannot be made", arguments: [0, -1, 16385, .max]) func sizes(size: Int) throws {
+        let bytes = try PictureCase.bytes("1x37.png")
+        let error = #expect(throws: ImageError.self) {
+            try ImagePreprocessor(Preprocessing(size: size)).rgb(decoding: bytes)
+        }
+        #expect(error?.description.contains("\(size) pixels") == true)
+        // 1 x 37 at a long side of 10 would be no pixel wide.
+        #expect(throws: ImageError.self) {
+            try ImagePreprocessor(Preprocessing(size: 10, resizeMode: .longest)).rgb(decoding: bytes)
+        }
+    }
+
     @Test("orientation in damaged metadata counts as none") func damagedMetadata() throws {
         let bytes = try PictureCase.bytes("orientation-6.jpeg")
         let at = try #require(bytes.indices.first { bytes[$0...].starts(with: Array("Exif\0\0".utf8)) })

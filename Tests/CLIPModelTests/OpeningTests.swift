@@ -44,6 +44,11 @@ extension [StoredTensor] {
     }
 }
 
+extension Array {
+    /// An element drawn by a function that gives a number below its argument.
+    fileprivate func randomPick(_ random: (Int) -> Int) -> Element? { isEmpty ? nil : self[random(count)] }
+}
+
 private func zeros(_ name: String, _ shape: [Int], _ type: StoredType = .float32) -> StoredTensor {
     let count = shape.reduce(1, *) * type.bitCount / 8
     return StoredTensor(name: name, shape: shape, type: type, memory: FloatMemory(count: count), range: 0..<count)
@@ -274,6 +279,59 @@ private final class FloatMemory: TensorMemory {
         #expect(message { _ = try ModelCheckpoint.open(path: folder.path()) }.contains("holds no weights"))
         try Data().write(to: folder.appending(path: "model.safetensors"))
         #expect(message { _ = try ModelCheckpoint.open(path: folder.path()) }.contains("has 0 bytes"))
+    }
+
+    /// More with `CLIP_GPU_MUTATIONS`, as in CheckpointsTests.
+    @Test("damaged configurations are read or refused") func damage() throws {
+        let cases = ProcessInfo.processInfo.environment["CLIP_GPU_MUTATIONS"].flatMap(Int.init) ?? 3000
+        let weights = try Fixture("tiny-quick-gelu").weights()
+        let config = try [UInt8](Data(contentsOf: URL(filePath: Fixture("tiny-quick-gelu").folder + "/config.json")))
+        let preprocessor = [UInt8](
+            "{\"crop_size\": {\"height\": 28, \"width\": 28}, \"size\": {\"shortest_edge\": 28}, \"resample\": 3}".utf8)
+        let pieces = [
+            "0", "-1", "9223372036854775807", "1e308", "null", "[28,28]", "{}", "true", "\"gelu\"", "16777216", "1",
+        ]
+        // SplitMix64 (Steele, Lea, Flood 2014): the same numbers every time.
+        var state: UInt64 = 7
+        func random(_ limit: Int) -> Int {
+            state &+= 0x9E37_79B9_7F4A_7C15
+            var z = state
+            z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
+            z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
+            return Int((z ^ (z >> 31)) % UInt64(limit))
+        }
+        func damaged(_ bytes: [UInt8]) -> [UInt8] {
+            var bytes = bytes
+            for _ in 0...random(2) {
+                // Mostly whole values, so that the text stays JSON and its numbers are reached.
+                if random(4) > 0,
+                    let value = bytes.indices.filter({ (0x30...0x39).contains(bytes[$0]) }).randomPick(random)
+                {
+                    var end = value
+                    while end < bytes.count, (0x30...0x39).contains(bytes[end]) { end += 1 }
+                    bytes.replaceSubrange(value..<end, with: pieces[random(pieces.count)].utf8)
+                } else {
+                    bytes[random(bytes.count)] = UInt8(random(256))
+                }
+            }
+            return bytes
+        }
+        var accepted = 0
+        for _ in 0..<cases {
+            let config = random(3) > 0 ? damaged(config) : config
+            let preprocessor = random(3) > 0 ? damaged(preprocessor) : preprocessor
+            do {
+                let model = try ModelCheckpoint(
+                    weights: weights, config: config.withUnsafeBytes { try JSON(parsing: $0) },
+                    preprocessor: preprocessor.withUnsafeBytes { try JSON(parsing: $0) })
+                accepted += 1
+                #expect(model.configuration.vision.imageSize == model.configuration.preprocessing.cropSize)
+            } catch {
+                #expect(error is ModelError || error is CheckpointError)
+            }
+        }
+        print("\(cases) damaged configurations: \(accepted) fit the model, the others are refused")
+        #expect(accepted > 0 && accepted < cases)
     }
 
     @Test("the row of a sentence") func pooling() {

@@ -25,7 +25,9 @@ private func run(
     let folder = NSTemporaryDirectory() + "clip-gpu-command-" + UUID().uuidString
     try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
     defer { try? FileManager.default.removeItem(atPath: folder) }
-    for name in ["in", "out", "err"] { try Data((name == "in" ? input ?? "" : "").utf8).write(to: URL(fileURLWithPath: folder + "/" + name)) }
+    for name in ["in", "out", "err"] {
+        try Data((name == "in" ? input ?? "" : "").utf8).write(to: URL(fileURLWithPath: folder + "/" + name))
+    }
     let open = { (name: String) in FileHandle(forUpdatingAtPath: folder + "/" + name) }
     let pipe = Pipe()
     process.standardInput = signal == nil ? open("in") : pipe
@@ -65,7 +67,10 @@ struct CommandTests {
         process.waitUntilExit()
         let needed = listing.split(separator: "\n").filter { $0.contains("(NEEDED)") }
             .compactMap { $0.split(separator: "[").last?.split(separator: "]").first.map(String.init) }
-        let allowed: Set = ["libc.so.6", "libm.so.6", "libgcc_s.so.1", "libstdc++.so.6", "ld-linux-x86-64.so.2", "ld-linux-aarch64.so.1"]
+        let allowed: Set = [
+            "libc.so.6", "libm.so.6", "libgcc_s.so.1", "libstdc++.so.6", "ld-linux-x86-64.so.2",
+            "ld-linux-aarch64.so.1",
+        ]
         #expect(!needed.isEmpty)
         #expect(Set(needed).subtracting(allowed).isEmpty)
     }
@@ -74,19 +79,23 @@ struct CommandTests {
     func noLibraries() throws {
         // An empty folder of OpenCL drivers stands for a machine that has none.
         try inFolder { folder in
-            let result = try run(["embed", "--text", "a red circle", "--device", "gpu"], environment: ["OCL_ICD_VENDORS": folder])
+            let result = try run(
+                ["embed", "--text", "a red circle", "--device", "gpu"], environment: ["OCL_ICD_VENDORS": folder])
             #expect(result.status == 0)
             #expect(result.errors.contains("warning: --device gpu cannot be had"))
             #expect(result.errors.contains("using the CPU"))
             let strict = try run(
-                ["embed", "--text", "a red circle", "--device", "gpu", "--strict-device"], environment: ["OCL_ICD_VENDORS": folder])
+                ["embed", "--text", "a red circle", "--device", "gpu", "--strict-device"],
+                environment: ["OCL_ICD_VENDORS": folder])
             #expect(strict.status == 3)
         }
     }
 
     @Test("embed: a row each, in order, inputs before texts; standard output carries data only")
     func embed() throws {
-        let result = try run(["embed", samples + "/chelsea.jpg", "--text", "a red circle", "--text", "-x", "--device", "cpu"])
+        let result = try run([
+            "embed", samples + "/chelsea.jpg", "--text", "a red circle", "--text", "-x", "--device", "cpu",
+        ])
         #expect(result.status == 0)
         let rows = result.output.split(separator: "\n")
         #expect(rows.count == 3)
@@ -103,25 +112,35 @@ struct CommandTests {
             try Data("not a picture".utf8).write(to: URL(fileURLWithPath: folder + "/bad.png"))
             try Data().write(to: URL(fileURLWithPath: folder + "/empty.jpg"))
             let result = try run(
-                ["embed", folder, folder + "/missing.jpg", samples + "/chelsea.jpg", "--text", String(repeating: "word ", count: 90),
-                    "--text", "fine", "--output", folder + "/o.npy", "--device", "cpu"])
+                [
+                    "embed", folder, folder + "/missing.jpg", samples + "/chelsea.jpg", "--text",
+                    String(repeating: "word ", count: 90),
+                    "--text", "fine", "--output", folder + "/o.npy", "--device", "cpu",
+                ])
             #expect(result.status == 1)
             let failures = result.errors.split(separator: "\n").filter { $0.hasPrefix("failed: ") }
             #expect(failures.count == 4)
-            #expect(failures[0].contains("bad.png") && failures[1].contains("empty.jpg") && failures[2].contains("missing.jpg"))
+            #expect(
+                failures[0].contains("bad.png") && failures[1].contains("empty.jpg")
+                    && failures[2].contains("missing.jpg"))
             #expect(failures[3].contains("too long"))
-            let names = try String(contentsOfFile: folder + "/o.npy.inputs.jsonl", encoding: .utf8).split(separator: "\n")
+            let names = try String(contentsOfFile: folder + "/o.npy.inputs.jsonl", encoding: .utf8).split(
+                separator: "\n")
             #expect(names.count == 2)
             #expect(names[0].contains("\"row\": 0") && names[0].contains("chelsea"))
             #expect(names[1] == "{\"row\": 1, \"input\": \"fine\", \"kind\": \"text\"}")
         }
     }
 
-    @Test("Wrong usage ends with 2, and nothing on standard output", arguments: [
-        ["embed"], ["embed", "--text"], ["embed", "--nonsense"], ["nonsense"], ["embed", "x.jpg", "--device", "tpu"],
-        ["embed", "x.jpg", "--batch-size", "0"], ["similarity", "x.jpg"], ["tokenize"], ["preprocess", "x.jpg"],
-        ["bench", "--batch", "0"], ["embed", "--format", "xml", "--text", "a"], ["embed", "--text-file", "/dev/null"],
-    ])
+    @Test(
+        "Wrong usage ends with 2, and nothing on standard output",
+        arguments: [
+            ["embed"], ["embed", "--text"], ["embed", "--nonsense"], ["nonsense"],
+            ["embed", "x.jpg", "--device", "tpu"],
+            ["embed", "x.jpg", "--batch-size", "0"], ["similarity", "x.jpg"], ["tokenize"], ["preprocess", "x.jpg"],
+            ["bench", "--batch", "0"], ["embed", "--format", "xml", "--text", "a"],
+            ["embed", "--text-file", "/dev/null"],
+        ])
     func usage(arguments: [String]) throws {
         let result = try run(arguments)
         #expect(result.status == 2)
@@ -129,9 +148,11 @@ struct CommandTests {
         #expect(!result.errors.isEmpty)
     }
 
-    @Test("Devices and precisions that are not to be had end with 3", arguments: [
-        ["--device", "opencl:99"], ["--device", "cuda"], ["--device", "cpu", "--precision", "fp16"],
-    ])
+    @Test(
+        "Devices and precisions that are not to be had end with 3",
+        arguments: [
+            ["--device", "opencl:99"], ["--device", "cuda"], ["--device", "cpu", "--precision", "fp16"],
+        ])
     func device(arguments: [String]) throws {
         let result = try run(["embed", "--text", "a"] + arguments)
         #expect(result.status == 3)
@@ -155,7 +176,9 @@ struct CommandTests {
         #expect(try run(["embed", "--text", "a", "--output", "/", "--device", "cpu"]).status == 5)
     }
 
-    @Test("Ctrl-C and termination leave nothing under the output's name", arguments: [(SIGINT, 130), (SIGTERM, 143)])
+    @Test(
+        "Ctrl-C and termination leave nothing under the output's name",
+        arguments: [(SIGINT, Int32(130)), (SIGTERM, Int32(143))])
     func interruption(signal: Int32, status: Int32) throws {
         try inFolder { folder in
             let result = try run(["embed", "-", "--output", folder + "/o.npy", "--device", "cpu"], signal: signal)
@@ -169,7 +192,8 @@ struct CommandTests {
         let process = Process()
         process.executableURL = URL(fileURLWithPath: "/bin/sh")
         process.arguments = [
-            "-c", "yes word | head -n 20000 | sed 's/.*/\"&\"/' | { \"$0\" tokenize --json-lines -; echo \"status $?\" >&2; } | head -n 1 >/dev/null",
+            "-c",
+            "yes word | head -n 20000 | sed 's/.*/\"&\"/' | { \"$0\" tokenize --json-lines -; echo \"status $?\" >&2; } | head -n 1 >/dev/null",
             binary,
         ]
         let pipe = Pipe()
@@ -182,7 +206,8 @@ struct CommandTests {
 
     @Test("Paths are read from standard input")
     func standardInput() throws {
-        let result = try run(["embed", "-", "--device", "cpu"], input: "\(samples)/chelsea.jpg\n\n\(samples)/astronaut.jpg\n")
+        let result = try run(
+            ["embed", "-", "--device", "cpu"], input: "\(samples)/chelsea.jpg\n\n\(samples)/astronaut.jpg\n")
         #expect(result.status == 0)
         #expect(result.output.split(separator: "\n").count == 2)
     }
@@ -190,22 +215,29 @@ struct CommandTests {
     @Test("tokenize prints the reference's ids, padded")
     func tokenize() throws {
         let result = try run(["tokenize", "--context-length", "8", "a photo of a cat", "hello world"])
-        #expect(result.output == "[49406, 320, 1125, 539, 320, 2368, 49407, 0]\n[49406, 3306, 1002, 49407, 0, 0, 0, 0]\n")
+        #expect(
+            result.output == "[49406, 320, 1125, 539, 320, 2368, 49407, 0]\n[49406, 3306, 1002, 49407, 0, 0, 0, 0]\n")
         #expect(result.status == 0)
         let long = try run(["tokenize", "--context-length", "4", "a photo of a cat"])
         #expect(long.status == 1 && long.output.isEmpty)
-        #expect(try run(["tokenize", "--context-length", "4", "--truncate", "a photo of a cat"]).output == "[49406, 320, 1125, 49407]\n")
+        #expect(
+            try run(["tokenize", "--context-length", "4", "--truncate", "a photo of a cat"]).output
+                == "[49406, 320, 1125, 49407]\n")
     }
 
     @Test("What preprocess writes, embed reads: the same embedding to the bit")
     func preprocess() throws {
         try inFolder { folder in
             let side = "64"
-            let pixels = try run(["preprocess", samples + "/chelsea.jpg", "--size", side, "--output", folder + "/p.npy"])
+            let pixels = try run([
+                "preprocess", samples + "/chelsea.jpg", "--size", side, "--output", folder + "/p.npy",
+            ])
             #expect(pixels.status == 0)
             let direct = try run(["embed", samples + "/chelsea.jpg", "--device", "cpu"])
             let viaPixels = try run(["embed", folder + "/p.npy", "--device", "cpu"])
-            func numbers(_ text: String) -> Substring { text[(text.range(of: "embedding")?.lowerBound ?? text.startIndex)...] }
+            func numbers(_ text: String) -> Substring {
+                text[(text.range(of: "embedding")?.lowerBound ?? text.startIndex)...]
+            }
             #expect(viaPixels.status == 0)
             #expect(numbers(direct.output) == numbers(viaPixels.output))
         }
@@ -213,7 +245,10 @@ struct CommandTests {
 
     @Test("similarity: probabilities sum to one, and as JSON")
     func similarity() throws {
-        let result = try run(["similarity", samples + "/chelsea.jpg", "--text", "a red circle", "--text", "a blue star", "--json", "--device", "cpu"])
+        let result = try run([
+            "similarity", samples + "/chelsea.jpg", "--text", "a red circle", "--text", "a blue star", "--json",
+            "--device", "cpu",
+        ])
         #expect(result.status == 0)
         let object = try #require(JSONSerialization.jsonObject(with: Data(result.output.utf8)) as? [String: Any])
         let probabilities = try #require(object["probabilities"] as? [Double])
@@ -228,13 +263,17 @@ struct CommandTests {
         for line in try run(["devices", "--json"]).output.split(separator: "\n") {
             _ = try #require(JSONSerialization.jsonObject(with: Data(line.utf8)) as? [String: Any])
         }
-        let bench = try run(["bench", "--tower", "image", "--batch", "2", "--seconds", "0.1", "--json", "--device", "cpu"])
+        let bench = try run([
+            "bench", "--tower", "image", "--batch", "2", "--seconds", "0.1", "--json", "--device", "cpu",
+        ])
         let object = try #require(JSONSerialization.jsonObject(with: Data(bench.output.utf8)) as? [String: Any])
         #expect((object["items_per_second"] as? Double ?? 0) > 0)
         #expect(object["batch"] as? Int == 2)
     }
 
-    @Test("Every command has help with examples", arguments: ["embed", "similarity", "tokenize", "preprocess", "inspect", "devices", "bench"])
+    @Test(
+        "Every command has help with examples",
+        arguments: ["embed", "similarity", "tokenize", "preprocess", "inspect", "devices", "bench"])
     func help(command: String) throws {
         let result = try run([command, "--help"])
         #expect(result.status == 0)

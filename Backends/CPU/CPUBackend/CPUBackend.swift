@@ -90,7 +90,8 @@ package final class CPUBackend: Backend {
         let set = options.instructionSet ?? .best
         guard set <= .best else {
             throw BackendError(
-                .unsupported, "This processor has no \(set.name); its best instruction set is \(InstructionSet.best.name).")
+                .unsupported,
+                "This processor has no \(set.name); its best instruction set is \(InstructionSet.best.name).")
         }
         let usesOpenBLAS: Bool
         switch options.matrixProduct {
@@ -114,7 +115,8 @@ package final class CPUBackend: Backend {
         let memory = ccpu_physical_memory()
         device = DeviceInfo(
             identifier: "cpu", kind: .cpu, name: name.isEmpty ? "CPU" : name,
-            driver: usesOpenBLAS ? openBLAS : "built-in kernels", memory: memory > 0 ? memory : nil, precisions: [.fp32],
+            driver: usesOpenBLAS ? openBLAS : "built-in kernels", memory: memory > 0 ? memory : nil,
+            precisions: [.fp32],
             capabilities: [
                 set.name, "threads \(threads)", "matrix products: \(usesOpenBLAS ? openBLAS : "own \(set.name)")",
             ])
@@ -187,7 +189,8 @@ package final class CPUBackend: Backend {
 
     package func wait(_ ticket: Ticket) throws(BackendError) -> [Float] {
         guard let result = results.removeValue(forKey: ticket.number) else {
-            throw BackendError(.execution, "Pass \(ticket.number) was not submitted to the CPU, or was waited on before.")
+            throw BackendError(
+                .execution, "Pass \(ticket.number) was not submitted to the CPU, or was waited on before.")
         }
         return result
     }
@@ -235,7 +238,8 @@ package final class CPUBackend: Backend {
             ids.allSatisfy { $0 >= 0 && Int($0) < tokens.table.count / tokens.width }, "an id outside the vocabulary")
         if let table = tokens.positions {
             precondition(
-                positions.allSatisfy { $0 >= 0 && Int($0) < table.count / tokens.width }, "a position outside the table")
+                positions.allSatisfy { $0 >= 0 && Int($0) < table.count / tokens.width }, "a position outside the table"
+            )
         }
         let y = try make(ids.count, tokens.width)
         let table = HostMatrix(tokens.table).parts(columns: tokens.width)[0]

@@ -12,7 +12,8 @@ package final class CPUNorm {
         let bias = parameters.bias?.floats()
         precondition(bias == nil || bias?.count == columns, "a norm's gain and bias differ in length")
         let pointer = withOptionalPointer(bias) { bias in
-            ccpu_norm_create(parameters.columns, parameters.weight.floats(), bias, parameters.epsilon, parameters.kind == .rms)
+            ccpu_norm_create(
+                parameters.columns, parameters.weight.floats(), bias, parameters.epsilon, parameters.kind == .rms)
         }
         self.pointer = try pointer.orOutOfMemory("a norm")
     }

@@ -86,7 +86,8 @@ struct Call {
         }
         if groups.0 == 0 || groups.1 == 0 || groups.2 == 0 { return }
         guard groups.0 * items <= Int(UInt32.max), groups.1 <= Int(UInt32.max), groups.2 <= Int(UInt32.max) else {
-            throw BackendError(.unsupported, "OpenCL: '\(name)' over \(groups) groups is too large; use smaller batches")
+            throw BackendError(
+                .unsupported, "OpenCL: '\(name)' over \(groups) groups is too large; use smaller batches")
         }
         let global = [groups.0 * items, groups.1, groups.2]
         let local = [items, 1, 1]

@@ -210,11 +210,13 @@ extension OpenCLBackend {
         _ x: OpenCLMatrix, _ weights: ProductWeights, into y: OpenCLMatrix, residual: OpenCLMatrix? = nil,
         rowMap: RowMap? = nil, groups: Groups = Groups(), transposed: Transposed? = nil
     ) throws(BackendError) {
-        precondition(groups.count > 1 || x.columns == weights.inputs, "x has \(x.columns) columns, not \(weights.inputs)")
+        precondition(
+            groups.count > 1 || x.columns == weights.inputs, "x has \(x.columns) columns, not \(weights.inputs)")
         let program = try programs.program(["linear"], linearTile.knobs)
         try runProduct(
             try program.kernel("linear"), x, weights, rows: x.rows, into: y, residual: residual, rowMap: rowMap,
-            groups: groups, transposed: transposed, extraFlags: 0) { _ in }
+            groups: groups, transposed: transposed, extraFlags: 0
+        ) { _ in }
     }
 
     /// Binds what `linear` and `convolution` have in common; `bindGather` adds what the latter has alone.

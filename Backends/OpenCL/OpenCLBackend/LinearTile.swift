@@ -14,8 +14,9 @@ package struct LinearTile: Sendable, Hashable, CustomStringConvertible {
     /// Inputs in local memory at once; tiled only.
     package var depth: Int
 
-    package init(family: OpenCLOptions.Family, rows: Int, panel: Int, tileRows: Int = 0, columns: Int = 4, depth: Int = 16)
-    {
+    package init(
+        family: OpenCLOptions.Family, rows: Int, panel: Int, tileRows: Int = 0, columns: Int = 4, depth: Int = 16
+    ) {
         self.family = family
         self.rows = rows
         self.panel = panel

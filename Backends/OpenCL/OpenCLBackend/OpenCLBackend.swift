@@ -108,8 +108,8 @@ package final class OpenCLBackend: Backend {
             cl, context, handle.device,
             deviceKey: [description.platform, description.name, description.driver].joined(separator: "\n"),
             cache: options.cacheFolder.map(ProgramCache.init(folder:)), kernelFolder: options.kernelFolder,
-            commonOptions:
-                "-cl-std=CL1.2 -DHALF=\(elementSize == 2 ? 1 : 0) -DVECTOR=\(family == .vector ? 16 : 4) -DLANES=\(rowLanes)"
+            commonOptions: "-cl-std=CL1.2 -DHALF=\(elementSize == 2 ? 1 : 0) -DVECTOR=\(family == .vector ? 16 : 4)"
+                + " -DLANES=\(rowLanes) -DUNROLL=\(isCPU && family == .tiled ? 0 : 1)"
         )
         zeros = try Buffer(cl, context, CL_MEM_READ_ONLY, 1 << 16, for: "zeros")
         linearTile = LinearTile.vector

@@ -135,7 +135,8 @@ extension OpenCLBackend {
         case .learned:
             queries = nil
         case .mean(let positions, let count):
-            precondition(sequences.longestKeys < count, "\(count) positions are too few for \(sequences.longestKeys) rows")
+            precondition(
+                sequences.longestKeys < count, "\(count) positions are too few for \(sequences.longestKeys) rows")
             if let norm = pooled.wholeNorm {
                 keys = try copy(x)
                 try self.norm(keys, norm)
@@ -160,7 +161,8 @@ extension OpenCLBackend {
         let scoreBytes = sequences.longestKeys * 4
         guard scoreBytes <= Int(clamping: description.localMemory) else {
             throw BackendError(
-                .unsupported, "pooled attention over \(sequences.longestKeys) keys needs \(scoreBytes) bytes of local memory")
+                .unsupported,
+                "pooled attention over \(sequences.longestKeys) keys needs \(scoreBytes) bytes of local memory")
         }
         let segments = try upload(sequences)
         let z = try matrix(rows: sequences.count, columns: heads * inputs)

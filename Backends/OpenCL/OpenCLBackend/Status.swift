@@ -33,5 +33,6 @@ func check(_ status: cl_int, _ what: @autoclosure () -> String) throws(BackendEr
         case CL_DEVICE_NOT_FOUND, CL_DEVICE_NOT_AVAILABLE, -1001: .unavailable
         default: .execution
         }
-    throw BackendError(code, "OpenCL: \(what()) failed with \(String(cString: copencl_status_name(status))) (\(status))")
+    throw BackendError(
+        code, "OpenCL: \(what()) failed with \(String(cString: copencl_status_name(status))) (\(status))")
 }

@@ -99,6 +99,7 @@ package struct ImagePreprocessor: Sendable {
     private func filled(
         _ fill: (UnsafeMutableBufferPointer<UInt8>) throws(ImageError) -> Void
     ) throws(ImageError) -> [UInt8] {
+        try checkSize()
         var failure: ImageError?
         let rgb = [UInt8](unsafeUninitializedCapacity: byteCount) { buffer, count in
             do throws(ImageError) {
@@ -112,13 +113,17 @@ package struct ImagePreprocessor: Sendable {
         return rgb
     }
 
+    /// Before anything is computed from the size, or allocated.
+    private func checkSize() throws(ImageError) {
+        guard (1...16384).contains(preprocessing.size) else {
+            throw ImageError("A model's picture of \(preprocessing.size) pixels a side was asked for; give 1 to 16384.")
+        }
+    }
+
     /// Scaled size and cut, rounded as torchvision and open_clip round them.
     private func geometry(width: Int, height: Int) throws(ImageError) -> CICResize {
         let size = preprocessing.size
-        guard size > 0, size <= 16384 else {
-            throw ImageError(
-                "A model's picture of \(size) x \(size) pixels was asked for; give a size from 1 to 16384.")
-        }
+        try checkSize()
         let scaled: (width: Int, height: Int)
         switch preprocessing.resizeMode {
         case .squash:

@@ -146,8 +146,12 @@ private struct ByteReader {
         for entry in 0..<count {
             let at = directory + 2 + 12 * entry
             guard let tag = number(at: at, size: 2, bigEndian: bigEndian) else { return nil }
-            if tag == 0x0112, number(at: at + 2, size: 2, bigEndian: bigEndian) == 3 {
-                return number(at: at + 8, size: 2, bigEndian: bigEndian)
+            if tag == 0x0112 {
+                let sizes = [1: 1, 3: 2, 4: 4]  // a byte, short or long
+                guard let size = number(at: at + 2, size: 2, bigEndian: bigEndian).flatMap({ sizes[$0] }) else {
+                    continue
+                }
+                return number(at: at + 8, size: size, bigEndian: bigEndian)
             }
         }
         return nil

@@ -36,7 +36,7 @@ static void norm(const ccpu_norm *n, const float *x, float *y) {
         squares[1] = fma_(d, d, squares[1]);
     }
     float variance = sum((squares[0] + squares[1]) + (squares[2] + squares[3])) / (float)columns;
-    vf factor = splat(1.0f / sqrtf(variance + n->epsilon));
+    vf factor = splat(1.0f / square_root(variance + n->epsilon));
     // Gain, bias and rows are padded to whole vectors.
     for (i = 0; i < columns; i += VW) {
         vf value = (load(x + i) - center) * factor * load(n->gain + i);
@@ -105,10 +105,13 @@ static void normalize(float *x, long n) {
     if (whole < n) top = larger(__builtin_elementwise_abs(load_part(x + whole, n - whole)), top);
     float highest = largest(top);
     if (!(highest > 0)) return;
-    // A power of two, so that scaling is exact.
-    int exponent;
-    frexpf(highest, &exponent);
-    float shrink = ldexpf(1, exponent > 126 ? -126 : (exponent < -126 ? 126 : -exponent));
+    // A power of two near its inverse, so that scaling is exact: 2^(127 - e) for an exponent field of e.
+    uint32_t bits;
+    __builtin_memcpy(&bits, &highest, sizeof bits);
+    uint32_t field = bits >> 23;
+    bits = (field > 252 ? 1 : (field < 2 ? 252 : 254 - field)) << 23;
+    float shrink;
+    __builtin_memcpy(&shrink, &bits, sizeof shrink);
     vf squares = splat(0);
     for (long i = 0; i < whole; i += VW) {
         vf value = load(x + i) * splat(shrink);
@@ -118,7 +121,7 @@ static void normalize(float *x, long n) {
         vf value = load_part(x + whole, n - whole) * splat(shrink);
         squares = fma_(value, value, squares);
     }
-    float factor = 1.0f / sqrtf(sum(squares));
+    float factor = 1.0f / square_root(sum(squares));
     for (long i = 0; i < whole; i += VW) store(x + i, load(x + i) * splat(shrink) * splat(factor));
     if (whole < n)
         store_part(x + whole, load_part(x + whole, n - whole) * splat(shrink) * splat(factor), n - whole);

@@ -40,6 +40,9 @@ INLINE vf fma_(vf a, vf b, vf c) {
 #endif
 }
 
+/// The instruction, not libm's function.
+INLINE float square_root(float x) { return __builtin_elementwise_sqrt(x); }
+
 /// condition ? a : b, element by element.
 INLINE vf select(vi condition, vf a, vf b) {
     return float_of((bits_of(a) & condition) | (bits_of(b) & ~condition));
