@@ -15,6 +15,7 @@ public struct CLIPError: Error, CustomStringConvertible, Sendable {
         /// A file that could not be written.
         public static let output = Code(name: "output")
 
+        /// The kind in one word.
         public var description: String { name }
     }
 

@@ -314,12 +314,16 @@ private struct ConfigurationReader {
             normalization: PixelNormalization(mean: mean, deviation: deviation))
         note(
             facts,
-            (source(section, "size"), resample.source, source(section, "crop_size"), source(section, "image_mean")))
+            (
+                source(section, "size"), resample.source, source(section, "crop_size"), source(section, "image_mean"),
+                source(section, "image_std")
+            ))
         return facts
     }
 
     private mutating func note(
-        _ facts: PreprocessingFacts, _ sources: (resize: String, interpolation: String, crop: String, mean: String)
+        _ facts: PreprocessingFacts,
+        _ sources: (resize: String, interpolation: String, crop: String, mean: String, deviation: String)
     ) {
         switch facts.resize {
         case .shortest(let side): note("resize", "shorter side to \(side)", sources.resize)
@@ -329,7 +333,7 @@ private struct ConfigurationReader {
         note("interpolation", facts.interpolation.rawValue, sources.interpolation)
         note("crop", "\(facts.cropSize), centred", sources.crop)
         note("mean", "\(facts.normalization.mean)", sources.mean)
-        note("deviation", "\(facts.normalization.deviation)", sources.mean)
+        note("deviation", "\(facts.normalization.deviation)", sources.deviation)
     }
 
     private func channels(_ section: Section, _ key: String, default: [Float]) throws(ModelError) -> [Float] {

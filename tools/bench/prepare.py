@@ -2,7 +2,8 @@
 
 All forms of a model hold the same numbers, so that every contender can be checked against ours: the Hugging Face
 folder that tools/make_checkpoints.py draws, the same weights under open_clip's names, ONNX graphs of each tower
-(exported from transformers with dynamic batch, and dynamic length for text), their fused and int8 forms, and OpenVINO's.
+(exported from transformers with dynamic batch, and dynamic length for text), their fused and int8 forms, and
+OpenVINO's.
 
     python prepare.py CACHE MODEL…        e.g. ViT-B-32
 """
@@ -131,8 +132,7 @@ def quantize_openvino(source: pathlib.Path, target: pathlib.Path) -> None:
     from inputs import pixels
 
     model = openvino.Core().read_model(source)
-    side = model.inputs[0].partial_shape[2].get_length() if model.inputs[0].partial_shape[2].is_static else 224
-    data = nncf.Dataset([pixels(1, side, seed) for seed in range(64)])
+    data = nncf.Dataset([pixels(1, 224, seed) for seed in range(64)])
     quantized = nncf.quantize(model, data, model_type=nncf.ModelType.TRANSFORMER, subset_size=64)
     openvino.save_model(quantized, target, compress_to_fp16=False)
 
@@ -195,6 +195,7 @@ def model(cache: pathlib.Path, name: str, towers: list[str], int8: bool) -> None
                 to_openvino(onnx, draft)
         if int8:
             optionally(cache, f"onnx/{name}-{tower}-int8.onnx", lambda draft: quantize_onnx(onnx, draft))
+        if int8 and tower == "image":
             optionally(cache, f"openvino/{name}-{tower}-int8.xml", lambda draft: quantize_openvino(onnx, draft))
 
 
