@@ -247,7 +247,7 @@ private struct ConfigurationReader {
             let source = "OpenAI's, since there is no \(name)"
             let facts = PreprocessingFacts(
                 resize: .shortest(imageSize), interpolation: .bicubic, cropSize: imageSize, normalization: .openAI)
-            note(facts, (source, source, source, source))
+            note(facts, (source, source, source, source, source))
             return facts
         }
         guard case .object = file else { throw ModelError("\(name) is not a JSON object") }
