@@ -24,6 +24,11 @@ package struct ModelCheckpoint: Sendable {
         if !isTransformers, MappedFile.exists(folder + OpenCLIPFolder.configuration) {
             return try OpenCLIPFolder.open(path: path, options)
         }
+        guard MappedFile.exists(folder + "config.json") else {
+            throw ModelError(
+                "\(path) holds no model: expected config.json (transformers) or \(OpenCLIPFolder.configuration) (open_clip); "
+                    + "weights without either are opened by the name of their file")
+        }
         let model = try HuggingFaceFolder.open(path: path)
         try options.requireAgreement(
             with: model.configuration.text.transformer.activation, source: folder + "config.json")

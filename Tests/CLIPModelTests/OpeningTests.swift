@@ -269,7 +269,9 @@ private final class FloatMemory: TensorMemory {
         let folder = FileManager.default.temporaryDirectory.appending(path: "clip-gpu-\(UUID().uuidString)")
         try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
         defer { try? FileManager.default.removeItem(at: folder) }
-        #expect(message { _ = try ModelCheckpoint.open(path: folder.path()) }.contains("config.json cannot be opened"))
+        #expect(
+            message { _ = try ModelCheckpoint.open(path: folder.path()) }.contains(
+                "expected config.json (transformers)"))
         let config = folder.appending(path: "config.json")
         try Data("{\"model_type\": ".utf8).write(to: config)
         #expect(message { _ = try ModelCheckpoint.open(path: folder.path()) }.contains("config.json is not sound JSON"))
