@@ -72,5 +72,6 @@ def draw(results: dict) -> str:
         parts += drawn
         top += height
     return (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {top:.0f}" '
-            f'width="{WIDTH}" height="{top:.0f}" font-family="Helvetica, Arial, sans-serif">\n<rect width="100%" height="100%" fill="#fff"/>\n'
+            f'width="{WIDTH}" height="{top:.0f}" font-family="Helvetica, Arial, sans-serif">\n'
+            f'<rect width="100%" height="100%" fill="#fff"/>\n'
             + "\n".join(parts) + "\n</svg>\n")
