@@ -68,7 +68,11 @@ class Worker:
             stdout=subprocess.PIPE, stderr=open(bench.cache / f"{contender}.log", "w"), text=True, env=environment,
             preexec_fn=(lambda: os.sched_setaffinity(0, cpus)) if cpus else None)
         self.name = contender
-        self.name = self.ask(do="load")["name"] + (" int8" if int8 else "")
+        try:
+            self.name = self.ask(do="load")["name"] + (" int8" if int8 else "")
+        except Failed:
+            self.close()
+            raise
 
     def ask(self, **request: object) -> dict:
         try:
@@ -183,6 +187,7 @@ class Bench:
                     row = rows[contender, batch]
                     row.values.append(answer["rate"])
                     row.note = answer.get("note", "")
+                    say(f"round {turn + 1} of {rounds}, batch {batch}, {contender.name}: {figure(answer['rate'])}/s")
                     time.sleep(0.2)  # until the last contender's threads have stopped spinning
         return list(rows.values())
 
@@ -345,8 +350,8 @@ class Bench:
         self.begin(name)
         self.prepare("ViT-B-32", "--towers", "image", "--pictures")
         files = sorted(map(str, (self.cache / "pictures" / "500x375").iterdir()))
-        command = [self.binary, "embed", "-", "--model", str(self.cache / "checkpoints" / "ViT-B-32"), "--device", "cpu",
-                   "--threads", str(self.threads), "--output", str(self.cache / "growth.npy")]
+        command = [self.binary, "embed", "-", "--model", str(self.cache / "checkpoints" / "ViT-B-32"),
+                   "--device", "cpu", "--threads", str(self.threads), "--output", str(self.cache / "growth.npy")]
         rates, peaks, first = [], [], 0.0
         for count in (1, 500, 2000, 5000):
             seconds, kilobytes, code = timed(command, input="".join(f"{files[i % len(files)]}\n" for i in range(count)))
@@ -446,9 +451,8 @@ def table(section: dict) -> str:
     batches = list(dict.fromkeys(row["batch"] for row in rows))
     contenders = list(dict.fromkeys(row["contender"] for row in rows))
     unit = rows[0]["unit"] if rows else ""
-    column = "batch {}" if len(batches) > 1 and unit == "items/s" and isinstance(batches[0], int) else "{}"
-    if unit == "s":
-        column = "seconds"
+    # A section has batch sizes, or kinds or numbers of pictures, or one column.
+    column = unit if batches == [1] else "batch {}" if batches[0] in (1, 8) else "{}"
     lines = [f"### {section['title']}", "",
              f"{unit}, median [quartiles] of {max((len(row['values']) for row in rows), default=0)} turns; "
              f"×: ours over theirs, above 1 is in our favour. {section['date']}, "

@@ -71,6 +71,7 @@ def draw(results: dict) -> str:
         drawn, height = panel(section, colours | {"clip-gpu": OURS}, top)
         parts += drawn
         top += height
-    return (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {top:.0f}" width="{WIDTH}" height="{top:.0f}" '
-            f'font-family="Helvetica, Arial, sans-serif"><rect width="100%" height="100%" fill="#fff"/>\n'
+    return (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {top:.0f}" '
+            f'width="{WIDTH}" height="{top:.0f}" font-family="Helvetica, Arial, sans-serif">\n'
+            f'<rect width="100%" height="100%" fill="#fff"/>\n'
             + "\n".join(parts) + "\n</svg>\n")
