@@ -246,7 +246,7 @@ struct CommandTests {
     @Test("What preprocess writes, embed reads: the same embedding to the bit")
     func preprocess() throws {
         try inFolder { folder in
-            let side = "64"
+            let side = "48"  // The demonstration model's.
             let pixels = try run([
                 "preprocess", samples + "/chelsea.jpg", "--size", side, "--output", folder + "/p.npy",
             ])
