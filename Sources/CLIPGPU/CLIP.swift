@@ -114,6 +114,12 @@ public final class CLIP {
 
     static func open(_ model: String?, _ options: ModelOptions = ModelOptions()) throws -> ModelCheckpoint {
         guard let model else { return try demonstration() }
+        guard fileExists(model) else {
+            throw CLIPError(
+                .model,
+                "There is no model at \(model): name a folder with config.json or open_clip_config.json and the weights, or "
+                    + "a file of weights. Models are not fetched by name yet.")
+        }
         return try ModelCheckpoint.open(path: model, options: options)
     }
 

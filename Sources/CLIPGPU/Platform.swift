@@ -34,6 +34,8 @@ func readFile(_ path: String) throws(CLIPError) -> [UInt8] {
     return bytes
 }
 
+func fileExists(_ path: String) -> Bool { access(path, F_OK) == 0 }
+
 func exponential(_ x: Double) -> Double { exp(x) }
 
 /// The sentence of an `errno`: "No such file or directory".

@@ -162,7 +162,9 @@ struct CommandTests {
     @Test("A model that is not there or not a model ends with 4")
     func model() throws {
         try inFolder { folder in
-            #expect(try run(["embed", "--text", "a", "--model", folder + "/none"]).status == 4)
+            let missing = try run(["embed", "--text", "a", "--model", folder + "/none"])
+            #expect(missing.status == 4)
+            #expect(missing.errors.contains("There is no model at \(folder)/none"))
             try Data("{\"model_type\": \"bert\"}".utf8).write(to: URL(fileURLWithPath: folder + "/config.json"))
             let result = try run(["inspect", folder])
             #expect(result.status == 4)
