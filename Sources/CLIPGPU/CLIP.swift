@@ -55,7 +55,13 @@ public final class CLIP {
         switch model.configuration.tokenizer {
         case .openAI: tokenizer = BytePairTokenizer(specialTokens: .openAI)
         case .openCLIP: tokenizer = BytePairTokenizer(specialTokens: .openCLIP)
-        case .other(let name):
+        case .other, .folder:
+            let name =
+                switch model.configuration.tokenizer {
+                case .folder(let folder): folder.path
+                case .other(let name): name
+                default: ""
+                }
             tokenizer = BytePairTokenizer(specialTokens: .openCLIP)
             if towers.contains(.text) {
                 throw CLIPError(

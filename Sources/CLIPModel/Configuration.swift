@@ -132,6 +132,8 @@ package struct TextConfiguration: Hashable, Sendable {
     /// Whether a linear stands between the last norm and the result.
     package var hasProjection = true
 
+    /// What a sentence is filled up with.
+    package var paddingID: Int32 = 0
     /// Whether what stands behind the sentence counts, so that it must be filled up to the context length.
     package var readsPadding: Bool { !isCausal || pooling == .end }
 }
@@ -142,8 +144,35 @@ package enum TokenizerKind: Hashable, Sendable {
     case openAI
     /// CLIP's, with `<start_of_text>` and `<end_of_text>`, as open_clip has it.
     case openCLIP
+    /// Read from the files beside the model.
+    case folder(TokenizerFolder)
     /// Another one, by the name that the model's files give it.
     case other(String)
+}
+
+/// Tokenizer files and the manner in which a reference library calls them.
+package struct TokenizerFolder: Hashable, Sendable {
+    package enum Library: Hashable, Sendable {
+        /// `AutoTokenizer` of transformers, as the model's own processor calls it.
+        case transformers
+        /// open_clip's `HFTokenizer` around transformers' `AutoTokenizer`.
+        case openCLIP(cleaning: Cleaning, stripsSeparator: Bool)
+    }
+    /// What open_clip does to a text before its tokenizer sees it: `get_clean_fn`, after its basic and its white space
+    /// cleaning.
+    package enum Cleaning: String, Sendable {
+        case whitespace, lower, canonicalize
+        case whitespaceUnderscore = "whitespace_underscore"
+    }
+
+    /// Holds `tokenizer.json`, a sentencepiece model, `vocab.txt`, or `vocab.json` with `merges.txt`.
+    package var path: String
+    package var library: Library
+
+    package init(path: String, library: Library) {
+        self.path = path
+        self.library = library
+    }
 }
 
 /// How pictures become pixels, as the model's files say. The names of filters and modes are open_clip's.

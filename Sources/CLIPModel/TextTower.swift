@@ -22,7 +22,7 @@ struct TextTower<B: Backend> {
     }
 
     /// A sentence cut after the row that stands for it, since under the causal mask nothing after it can reach it; or,
-    /// where the model reads what follows, filled with zeros up to the context length.
+    /// where the model reads what follows, filled up to the context length.
     func sentence(_ ids: [Int32], index: Int) throws(ModelError) -> Sentence {
         guard !ids.isEmpty else {
             throw ModelError("text \(index) has no tokens; even an empty sentence has its start and its end")
@@ -33,7 +33,7 @@ struct TextTower<B: Backend> {
             )
         }
         let missing = configuration.readsPadding ? configuration.contextLength - ids.count : 0
-        let filled = missing > 0 ? ids + [Int32](repeating: 0, count: missing) : ids
+        let filled = missing > 0 ? ids + [Int32](repeating: configuration.paddingID, count: missing) : ids
         let row = configuration.pooling.row(of: filled) ?? 0
         let kept = configuration.readsPadding ? filled[...] : filled.prefix(row + 1)
         if let bad = kept.first(where: { $0 < 0 || Int($0) >= configuration.vocabularySize }) {
