@@ -2,6 +2,7 @@
 #if defined(__x86_64__)
 #include "internal.h"
 
+#include <immintrin.h>
 #include <math.h>
 #include <string.h>
 
@@ -15,6 +16,8 @@
     __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31)
 #define TABLE ccpu_kernels_avx512
 #define TABLE_NAME "avx512f"
+#define INT8_TABLE ccpu_int8_avx512
+#define PAIR_PRODUCTS(a, b) _mm512_madd_epi16((__m512i)(a), (__m512i)(b))
 
 #pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx2,fma"))), apply_to = function)
 #include "Kernels/table.h"
