@@ -141,7 +141,8 @@ INLINE void tile_int8(
             totals[r][v] = splat_integer(0);
 #endif
         }
-#pragma clang loop unroll_count(2)
+// Unrolled twice, the compiler spills sums.
+#pragma clang loop unroll(disable)
     for (long g = 0; g < groups; g++) {
         group_columns columns[TILE_VECTORS];
 #pragma clang loop unroll(full)
