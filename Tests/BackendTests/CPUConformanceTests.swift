@@ -79,7 +79,7 @@ import Testing
                 }
                 let parameters = [
                     LinearParameters(weight: matrix(weight), bias: [vector(2 * outputs)]),
-                    LinearParameters(weight: matrix(extreme)),
+                    LinearParameters(weight: matrix(extreme), bias: [vector(2 * outputs)]),
                     LinearParameters(
                         weight: matrix(weight), activation: .relu, gated: true, layerScale: vector(outputs)),
                 ]

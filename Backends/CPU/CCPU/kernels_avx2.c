@@ -8,6 +8,7 @@
 
 #define VW 8
 #define HAS_FMA 1
+#define HAS_BYTE_DOT 0
 #define TILE_ROWS 6
 #define TILE_VECTORS 2
 #define INTERLEAVE_LOW(a, b) __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11)

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #define VW 4
+#define HAS_BYTE_DOT 0
 #define INTERLEAVE_LOW(a, b) __builtin_shufflevector(a, b, 0, 4, 1, 5)
 #define INTERLEAVE_HIGH(a, b) __builtin_shufflevector(a, b, 2, 6, 3, 7)
 #define TABLE ccpu_kernels_base

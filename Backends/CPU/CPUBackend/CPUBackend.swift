@@ -140,7 +140,9 @@ package final class CPUBackend: Backend {
     package func prepare(_ parameters: NormParameters) throws(BackendError) -> CPUNorm { try CPUNorm(parameters) }
 
     package func prepare(_ parameters: LinearParameters) throws(BackendError) -> CPULinear {
-        try CPULinear(context: context, parameters, quantizes: precision == .int8)
+        // Without bias, activation and gate: the last projection, one row a sequence, all of whose error is the result's.
+        let isProjection = parameters.bias.isEmpty && parameters.activation == .none && !parameters.gated
+        return try CPULinear(context: context, parameters, quantizes: precision == .int8 && !isProjection)
     }
 
     package func prepare(_ parameters: QueryKeyValueParameters) throws(BackendError) -> CPUQueryKeyValue {
@@ -173,7 +175,7 @@ package final class CPUBackend: Backend {
     }
 
     package func prepare(_ parameters: PatchParameters) throws(BackendError) -> CPUPatches {
-        try CPUPatches(context: context, parameters)
+        try CPUPatches(context: context, parameters, quantizes: precision == .int8)
     }
 
     package func prepare(_ parameters: TokenParameters) throws(BackendError) -> CPUTokens { CPUTokens(parameters) }

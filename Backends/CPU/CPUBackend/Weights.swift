@@ -142,11 +142,11 @@ package final class CPUPatches {
     let positions: [Float]?
     let levels: [Float]
 
-    init(context: OpaquePointer, _ parameters: PatchParameters) throws(BackendError) {
+    init(context: OpaquePointer, _ parameters: PatchParameters, quantizes: Bool) throws(BackendError) {
         linear = try CPULinear(
             context: context,
             LinearParameters(
-                weight: HostMatrix(parameters.weight), bias: parameters.bias.map { [$0] } ?? []), quantizes: false)
+                weight: HostMatrix(parameters.weight), bias: parameters.bias.map { [$0] } ?? []), quantizes: quantizes)
         patchSize = parameters.patchSize
         classToken = parameters.classToken?.floats()
         positions = parameters.positions?.floats()

@@ -27,47 +27,63 @@ INLINE vi load_integers(const int32_t *p) { return *(const vi_unaligned *)p; }
 INLINE vi splat_integer(int32_t x) { return (vi)x; }
 
 /// The nearest integer, ties to even, of |x| < 2^22. Two statements: a fused multiply-add would round differently.
+#define NEAREST_SHIFT 12582912.0f
+#define NEAREST_BITS 0x4B400000
 INLINE vi nearest(vf x) {
-    vf shifted = x + splat(12582912.0f);
-    return bits_of(shifted) - 0x4B400000;
+    vf shifted = x + splat(NEAREST_SHIFT);
+    return bits_of(shifted) - NEAREST_BITS;
 }
 
-/// The bits of the greatest magnitude; those of numbers that are not finite are above all others.
-INLINE int32_t greatest(vi magnitudes) {
-    int32_t e[VW], top = 0;
-    __builtin_memcpy(e, &magnitudes, sizeof e);
-    for (int i = 0; i < VW; i++) top = e[i] > top ? e[i] : top;
-    return top;
+INLINE void store_group(int32_t *row, long i, vf x, float inverse, vi offset, vi greatest) {
+    vf scaled = x * splat(inverse);
+    vf shifted = scaled + splat(NEAREST_SHIFT);
+    vi q = __builtin_elementwise_min(bits_of(shifted) - offset, greatest);
+#if HAS_BYTE_DOT
+    *(vb_unaligned *)((char *)row + i) = __builtin_convertvector(q, vb);
+#else
+    *(vh_unaligned *)((char *)row + 2 * i) = __builtin_convertvector(q, vh);
+#endif
 }
+
+/// The next vector of a row; zeros after its end.
+INLINE vf load_row(const float *x, long i, long n) { return i + VW <= n ? load(x + i) : load_part(x + i, n - i); }
 
 static void quantize(const float *x, long n, int32_t *row, long pitch) {
-    long whole = n / VW * VW;
-    vf low = splat(0), high = splat(0);
-    vi magnitude = splat_integer(0);
-    for (long i = 0; i < n; i += VW) {
-        vf value = i < whole ? load(x + i) : load_part(x + i, n - i);
-        low = __builtin_elementwise_min(low, value);
-        high = __builtin_elementwise_max(high, value);
-        magnitude = __builtin_elementwise_max(magnitude, bits_of(value) & 0x7fffffff);
+    enum { CHAINS = 4 };
+    vf low[CHAINS], high[CHAINS], zeros[CHAINS];
+    for (int s = 0; s < CHAINS; s++) low[s] = high[s] = zeros[s] = splat(0);
+    long i = 0;
+    for (; i + CHAINS * VW <= n; i += CHAINS * VW)
+#pragma clang loop unroll(full)
+        for (int s = 0; s < CHAINS; s++) {
+            vf value = load(x + i + s * VW);
+            low[s] = value < low[s] ? value : low[s];
+            high[s] = value > high[s] ? value : high[s];
+            zeros[s] = fma_(value, splat(0), zeros[s]);
+        }
+    for (; i < n; i += VW) {
+        vf value = load_row(x, i, n);
+        low[0] = value < low[0] ? value : low[0];
+        high[0] = value > high[0] ? value : high[0];
+        zeros[0] = fma_(value, splat(0), zeros[0]);
     }
-    float least = -largest(-low), most = largest(high);
+    for (int s = 1; s < CHAINS; s++) {
+        low[0] = low[s] < low[0] ? low[s] : low[0];
+        high[0] = larger(high[s], high[0]);
+        zeros[0] += zeros[s];
+    }
+    float least = -largest(-low[0]), most = largest(high[0]);
     float step = (most - least) / 255;
     float inverse = step > 0x1p-120f && step < 0x1p120f ? 1 / step : 0;
     if (inverse == 0) step = step < 1 ? 0 : INFINITY;
-    // A row that is not finite has no numbers to give.
-    if (greatest(magnitude) >= 0x7f800000) step = NAN;
+    // 0 · x is NaN where x is not finite: such a row has no numbers to give.
+    if (sum(zeros[0]) != 0) step = NAN;
     int32_t zero = inverse > 0 ? nearest(splat(-least * inverse))[0] : 0;
-    for (long i = 0; i < n; i += VW) {
-        vf value = i < whole ? load(x + i) : load_part(x + i, n - i);
-        vf scaled = value * splat(inverse);
-        vi q = __builtin_elementwise_max(nearest(scaled), splat_integer(-zero));
-        q = __builtin_elementwise_min(q, splat_integer(255 - zero));
-#if HAS_BYTE_DOT
-        *(vb_unaligned *)((char *)row + i) = __builtin_convertvector(q + splat_integer(zero), vb);
-#else
-        *(vh_unaligned *)((char *)row + 2 * i) = __builtin_convertvector(q, vh);
-#endif
-    }
+    // No x is below the least, so q is never below -zero; the greatest may be rounded to 256 - zero.
+    vi offset = splat_integer(NEAREST_BITS - (HAS_BYTE_DOT ? zero : 0));
+    vi greatest = splat_integer(HAS_BYTE_DOT ? 255 : 255 - zero);
+    for (i = 0; i + VW <= n; i += VW) store_group(row, i, load(x + i), inverse, offset, greatest);
+    if (i < n) store_group(row, i, load_part(x + i, n - i), inverse, offset, greatest);
     // After the values: their last vector may reach here.
     __builtin_memcpy(row + pitch - 2, &step, sizeof step);
     row[pitch - 1] = zero;

@@ -44,9 +44,7 @@ INLINE vf fma_(vf a, vf b, vf c) {
 INLINE float square_root(float x) { return __builtin_elementwise_sqrt(x); }
 
 /// condition ? a : b, element by element.
-INLINE vf choose(vi condition, vf a, vf b) {
-    return float_of((bits_of(a) & condition) | (bits_of(b) & ~condition));
-}
+INLINE vf choose(vi condition, vf a, vf b) { return condition ? a : b; }
 // Not the builtins: a NaN in x must come out again.
 INLINE vf at_least(vf x, float low) { return choose(x < splat(low), splat(low), x); }
 INLINE vf at_most(vf x, float high) { return choose(x > splat(high), splat(high), x); }
