@@ -32,6 +32,8 @@ package protocol ImageTextEncoder: AnyObject {
     var preferredTokens: Int { get }
     /// Passes that may be in flight at once.
     var laneCount: Int { get }
+    /// Seconds that the device has spent on the passes waited for so far; what overlaps is counted once.
+    var busySeconds: Double { get }
 
     /// Pictures of the model's size; they may be overwritten on return. With `unitLength`, rows have length 1.
     func beginImages(_ pixels: Pixels, unitLength: Bool) throws -> EncodingJob
@@ -79,6 +81,7 @@ package final class CLIPEncoder<B: Backend>: ImageTextEncoder {
     package var device: DeviceInfo { backend.device }
     package var precision: Precision { backend.precision }
     package var laneCount: Int { backend.laneCount }
+    package var busySeconds: Double { backend.busySeconds }
 
     package var preferredImages: Int {
         let rows = configuration.vision.rows

@@ -106,6 +106,37 @@ struct CommandTests {
         #expect(result.errors.contains("device: cpu"))
     }
 
+    /// How many OpenCL devices the command sees in this environment.
+    private func openCLDevices(_ environment: [String: String]) throws -> Int {
+        try run(["devices"], environment: environment).output.split(separator: "\n").filter { $0.hasPrefix("opencl:") }
+            .count
+    }
+
+    @Test("Two devices of a kind share the work: the same bytes as from one, in the same order")
+    func severalDevices() throws {
+        // PoCL makes as many devices of the processor as it is told to.
+        let environment = ["POCL_DEVICES": "pthread pthread"]
+        guard try openCLDevices(environment) == openCLDevices(["POCL_DEVICES": "pthread"]) + 1 else { return }
+        let last = try openCLDevices(environment) - 1
+        let arguments =
+            ["embed", repository + "/tools/samples", "--batch-size", "2"]
+            + ["a", "b", "c d", "e f g"].flatMap { ["--text", $0] }
+        let one = try run(arguments + ["--device", "opencl:\(last)"], environment: environment)
+        let two = try run(arguments + ["--device", "opencl:\(last - 1),opencl:\(last)"], environment: environment)
+        #expect(one.status == 0 && two.status == 0)
+        #expect(one.output == two.output)
+        #expect(two.errors.contains("device: opencl:\(last - 1)") && two.errors.contains("device: opencl:\(last) "))
+        #expect(two.errors.contains("devices busy "))
+    }
+
+    @Test("The summary says how much of the time the device computed")
+    func busy() throws {
+        let result = try run(["embed", samples + "/chelsea.jpg", "--text", "a", "--device", "cpu"])
+        let summary = try #require(result.errors.split(separator: "\n").last)
+        let share = try #require(summary.firstMatch(of: /^embedded 2 in .* s, .*\/s, device busy (\d+) %$/))
+        #expect(Int(share.1).map { (0...100).contains($0) } == true)
+    }
+
     @Test("embed: one bad input is named, the others are written, and the status is 1")
     func someFail() throws {
         try inFolder { folder in

@@ -24,6 +24,7 @@ final class Lane {
     /// A result on its way into staging.
     struct Pending {
         let ticket: Ticket
+        /// Of reading back: it begins when the last operation has ended.
         let event: cl_event
         let bytes: UnsafeMutableRawPointer
         let rows: Int
@@ -43,6 +44,11 @@ final class Lane {
     let arena: Arena
     let staging: Staging
     var pending: Pending?
+    /// The first operation of the pass, and operations so far.
+    private var first: cl_event?
+    private var operationCount = 0
+    /// When the pass that was collected last computed, in nanoseconds of the device's clock.
+    private(set) var computed: Range<UInt64>?
     /// Commands were enqueued that no ticket covers: a pass that ended with an error.
     var isOpen = false
     var guards: [Guard] = []
@@ -61,6 +67,29 @@ final class Lane {
 
     deinit {
         if let pending { _ = cl.clReleaseEvent(pending.event) }
+        if let first { _ = cl.clReleaseEvent(first) }
+    }
+
+    /// Forgets the pass before.
+    func begin() {
+        if let first { _ = cl.clReleaseEvent(first) }
+        first = nil
+        operationCount = 0
+        staging.reset()
+        segments = nil
+        guards = []
+    }
+
+    /// Enqueues a kernel whose arguments are bound.
+    func enqueue(_ call: Call, groups: (Int, Int, Int), items: Int) throws(BackendError) {
+        if first == nil {
+            try call.enqueue(on: queue, groups: groups, items: items, event: &first)
+        } else {
+            try call.enqueue(on: queue, groups: groups, items: items)
+        }
+        operationCount += 1
+        // Drivers gather commands until they are told to start: the device is not to wait for a whole pass.
+        if operationCount % 8 == 0 { try check(cl.clFlush(queue), "starting operations") }
     }
 
     func finish() throws(BackendError) {
@@ -74,6 +103,9 @@ final class Lane {
         defer { _ = cl.clReleaseEvent(result.event) }
         var event: cl_event? = result.event
         try check(cl.clWaitForEvents(1, &event), "waiting for a result")
+        let began = first.flatMap { time(CL_PROFILING_COMMAND_START, of: $0) }
+        let ended = time(CL_PROFILING_COMMAND_START, of: result.event)
+        computed = began.flatMap { began in ended.map { began..<max(began, $0) } }
         return [Float](unsafeUninitializedCapacity: result.rows * result.columns) { values, initialized in
             for row in 0..<result.rows {
                 let start = result.bytes + row * result.pitch * result.elementSize
@@ -86,5 +118,13 @@ final class Lane {
             }
             initialized = result.rows * result.columns
         }
+    }
+
+    /// When a command that has ended was begun or ended; none where the driver does not say.
+    private func time(_ what: Int32, of event: cl_event) -> UInt64? {
+        var nanoseconds: cl_ulong = 0
+        let size = MemoryLayout<cl_ulong>.size
+        return cl.clGetEventProfilingInfo(event, cl_profiling_info(what), size, &nanoseconds, nil) == CL_SUCCESS
+            ? nanoseconds : nil
     }
 }

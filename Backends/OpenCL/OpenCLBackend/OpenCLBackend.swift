@@ -15,7 +15,8 @@ package struct OpenCLOptions: Sendable {
     }
     /// None: as the device's kind suggests.
     package var family: Family?
-    package var laneCount = 2
+    /// None: three on a GPU (one pass computes, one waits on the device, one is being filled), else two.
+    package var laneCount: Int?
     /// Where program binaries are kept; none for nowhere.
     package var cacheFolder: String?
     /// A folder to read kernel files from instead of those in the binary.
@@ -57,6 +58,8 @@ package final class OpenCLBackend: Backend {
     private var current = 0
     private var passIsOpen = false
     private var lastTicket: UInt64 = 0
+    /// Until when the device's computing is counted, and how much of it there was; nanoseconds.
+    private var counted: (until: UInt64, total: UInt64) = (0, 0)
     /// Results that had to leave their lane before they were asked for.
     private var collected: [Ticket: Result<[Float], BackendError>] = [:]
 
@@ -97,7 +100,7 @@ package final class OpenCLBackend: Backend {
             throw BackendError(.unavailable, "OpenCL: \(device.identifier) cannot be opened")
         }
         self.context = context
-        laneCount = max(1, options.laneCount)
+        laneCount = max(1, options.laneCount ?? (isCPU ? 2 : 3))
         var lanes: [Lane] = []
         for _ in 0..<laneCount {
             lanes.append(
@@ -139,16 +142,14 @@ package final class OpenCLBackend: Backend {
         if let pending = lane.pending {
             // The lane is needed and nobody has asked for its result yet: keep it.
             do throws(BackendError) {
-                collected[pending.ticket] = .success(try lane.collect())
+                collected[pending.ticket] = .success(try collect(lane))
             } catch {
                 collected[pending.ticket] = .failure(error)
             }
         }
         if lane.isOpen { try lane.finish() }
         lane.isOpen = true
-        lane.staging.reset()
-        lane.segments = nil
-        lane.guards = []
+        lane.begin()
         lane.arena.releaseRetained()
         lane.arena.retainsReturned = guardsMemory
         passIsOpen = true
@@ -185,7 +186,19 @@ package final class OpenCLBackend: Backend {
         guard let lane = lanes.first(where: { $0.pending?.ticket == ticket }) else {
             throw BackendError(.execution, "the ticket \(ticket.number) was waited on already, or is another backend's")
         }
-        return try lane.collect()
+        return try collect(lane)
+    }
+
+    package var busySeconds: Double { Double(counted.total) * 1e-9 }
+
+    private func collect(_ lane: Lane) throws(BackendError) -> [Float] {
+        let rows = try lane.collect()
+        if let computed = lane.computed {
+            let from = max(computed.lowerBound, counted.until)
+            counted.total += max(computed.upperBound, from) - from
+            counted.until = max(computed.upperBound, counted.until)
+        }
+        return rows
     }
 
     // MARK: Memory
@@ -361,7 +374,7 @@ package final class OpenCLBackend: Backend {
     ) throws(BackendError) {
         var call = Call(cl, kernel)
         bind(&call)
-        try call.enqueue(on: lane.queue, groups: groups, items: items)
+        try lane.enqueue(call, groups: groups, items: items)
     }
 
     /// Takes the first tile whose kernel builds and passes its self-check.
