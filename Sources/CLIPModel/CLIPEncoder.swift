@@ -99,7 +99,9 @@ package final class CLIPEncoder<B: Backend>: ImageTextEncoder {
         }
         return try job { job in
             var first = 0
-            for count in Self.balanced(pixels.count, limit: preferredImages) {
+            // Full passes, then the rest: a pass of equal parts would fill the device less well in each.
+            while first < pixels.count {
+                let count = min(preferredImages, pixels.count - first)
                 passes.makeRoom(backend)
                 try backend.begin()
                 let rows = try vision(pixels.pictures(first..<(first + count)), backend)
@@ -160,12 +162,6 @@ package final class CLIPEncoder<B: Backend>: ImageTextEncoder {
         for (index, sentence) in ids.enumerated() { sentences.append(try text.sentence(sentence, index: index)) }
         try backend.begin()
         return try backend.wait(backend.submit(text(sentences, backend, observer)))
-    }
-
-    /// `count` in as few parts of at most `limit` as possible, of nearly equal size.
-    private static func balanced(_ count: Int, limit: Int) -> [Int] {
-        let parts = (count + limit - 1) / limit
-        return (0..<parts).map { (count * ($0 + 1)) / parts - (count * $0) / parts }
     }
 }
 

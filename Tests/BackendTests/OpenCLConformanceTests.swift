@@ -197,3 +197,71 @@ struct OpenCLProgramTests {
         #expect(missing?.description.contains("linear.cl") == true)
     }
 }
+
+@Suite(.serialized) struct OpenCLPassTests {
+    @Test(
+        "a pass fills the compute units of the last wave",
+        arguments: [
+            // H200: 132 units, tiles of 128x256. ViT-B has width 768, ViT-L 1024.
+            (132, 128, 256, 768, 5632), (132, 128, 256, 1024, 4224), (114, 128, 256, 768, 4864),
+        ])
+    func microBatch(units: Int, tileRows: Int, tileColumns: Int, width: Int, rows: Int) {
+        let tiles = MicroBatch(computeUnits: units, tileRows: tileRows, tileColumns: tileColumns)
+        #expect(tiles.rows(width: width, within: 4096...16384) == rows)
+        #expect(tiles.utilisation(rows: rows, width: width) > 0.99)
+    }
+
+    @Test("the use of the compute units is what counting tiles gives")
+    func utilisation() {
+        let tiles = MicroBatch(computeUnits: 132, tileRows: 128, tileColumns: 256)
+        func use(pictures: Int) -> Int { Int((tiles.utilisation(rows: pictures * 50, width: 768) * 100).rounded()) }
+        #expect(use(pictures: 112) == 99)
+        #expect(use(pictures: 128) == 72)
+        #expect(use(pictures: 256) == 85)
+        #expect(use(pictures: 225) == 100)
+    }
+
+    @Test("nothing waits between begin and submit, and passes keep the device busy", arguments: OpenCLPassTests.devices)
+    func passes(device: OpenCLDeviceDescription) throws {
+        let backend = try OpenCLBackend(deviceIndex: device.index, precision: .fp32)
+        let (rows, width) = (400, 1024)
+        let weight = HostMatrix(HostTensor([Float](repeating: 0.001, count: width * width), shape: [width, width]))
+        let linear = try backend.prepare(LinearParameters(weight: weight))
+        let values = [Float](repeating: 1, count: rows * width)
+        func pass() throws -> Ticket {
+            try backend.begin()
+            var x = try backend.upload(values, rows: rows, columns: width)
+            for _ in 0..<8 { x = try backend.linear(x, linear) }
+            return try backend.submit(backend.selectRows(x, [0]))
+        }
+        _ = try backend.wait(pass())  // Builds the programs and takes the memory.
+        _ = try backend.wait(pass())
+        let before = backend.busySeconds
+        let clock = ContinuousClock()
+        var enqueuing = Duration.zero
+        let whole = try clock.measure {
+            var running: [Ticket] = []
+            for _ in 0..<6 {
+                if running.count == backend.laneCount { _ = try backend.wait(running.removeFirst()) }
+                enqueuing += try clock.measure { running.append(try pass()) }
+            }
+            for ticket in running { _ = try backend.wait(ticket) }
+        }
+        let busy = (backend.busySeconds - before) / (whole / .seconds(1))
+        // What a pass needs is sent while the pass before it computes.
+        let two = [try pass(), try pass()]
+        let times = try two.map { ticket in
+            _ = try backend.wait(ticket)
+            return backend.lastPassTimes
+        }
+        let sent = try #require(times[1].sent)
+        let computed = try #require(times[0].computed)
+        #expect(sent.lowerBound < computed.upperBound)
+        print("\(device.identifier): enqueuing \(enqueuing / whole) of the time, busy \(busy)")
+        print("\(device.identifier): sent \(sent), beside \(computed)")
+        #expect(busy > 0.5 && busy <= 1.01)
+        #expect(enqueuing / whole < 0.5)
+    }
+
+    static let devices = (try? OpenCLDevices.all()) ?? []
+}

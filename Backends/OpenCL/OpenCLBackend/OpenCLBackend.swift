@@ -123,9 +123,12 @@ package final class OpenCLBackend: Backend {
     deinit { _ = cl.clReleaseContext(context) }
 
     package func preferredRows(width: Int) -> Int {
-        // Enough tiles to occupy every compute unit several times, and no more than 64 MiB to a matrix four times as wide.
-        let rows = description.kind == .cpu ? 1600 : max(4096, description.computeUnits * 128)
-        return max(64, min(rows, (64 << 20) / (16 * max(width, 1)) * 4))
+        // No more than 256 MiB to a matrix four times as wide in floats.
+        let most = max(64, (64 << 20) / (4 * max(width, 1)))
+        if description.kind == .cpu { return min(1600, most) }
+        let tiles = MicroBatch(
+            computeUnits: description.computeUnits, tileRows: linearTile.groupRows, tileColumns: linearTile.panel)
+        return tiles.rows(width: width, within: min(4096, most)...min(16384, most))
     }
 
     /// Programs built from source and programs read from the cache so far.
@@ -189,11 +192,15 @@ package final class OpenCLBackend: Backend {
         return try collect(lane)
     }
 
+    /// When the pass that was waited for last was on the device.
+    package private(set) var lastPassTimes = PassTimes()
+
     package var busySeconds: Double { Double(counted.total) * 1e-9 }
 
     private func collect(_ lane: Lane) throws(BackendError) -> [Float] {
         let rows = try lane.collect()
-        if let computed = lane.computed {
+        lastPassTimes = lane.times
+        if let computed = lane.times.computed {
             let from = max(computed.lowerBound, counted.until)
             counted.total += max(computed.upperBound, from) - from
             counted.until = max(computed.upperBound, counted.until)
@@ -311,10 +318,7 @@ package final class OpenCLBackend: Backend {
         guard byteCount > 0 else { return }
         let bytes = try lane.staging.take(byteCount)
         fill(bytes)
-        try check(
-            cl.clEnqueueWriteBuffer(
-                lane.queue, region.buffer.handle, cl_bool(CL_FALSE), region.offset, byteCount, bytes, 0, nil, nil),
-            "sending \(byteCount) bytes")
+        try lane.send(bytes, byteCount, to: region)
     }
 
     // MARK: Weights
