@@ -58,16 +58,34 @@ public struct DeviceDescription: Sendable, Hashable, CustomStringConvertible {
     }
 }
 
-/// What a self-test found.
+/// What a self-test found: enough for a report of a device that nobody here has seen.
 public struct SelfTestReport: Sendable {
+    /// The rate of one operation.
+    public struct Figure: Sendable {
+        /// The operation and its sizes.
+        public let name: String
+        /// In billions of the unit.
+        public let rate: Double
+        /// "GFLOP/s" or "GB/s".
+        public let unit: String
+        /// Of the peak that was measured.
+        public let shareOfPeak: Double
+    }
+
     /// Checks that ran.
     public let checks: Int
     /// Those that failed: what, and how.
     public let failures: [String]
     /// The largest error as a share of what is allowed.
     public let largestShare: Double
-    /// Wall time.
+    /// Wall time of the checks.
     public let seconds: Double
+    /// What the device says of itself and which kernels were chosen for it, as name and value.
+    public internal(set) var facts: [(name: String, value: String)] = []
+    /// Billions of multiplications and additions a second, out of registers.
+    public internal(set) var peak = 0.0
+    /// How fast each operation runs.
+    public internal(set) var figures: [Figure] = []
 }
 
 extension Precision {
@@ -113,13 +131,17 @@ enum DeviceSource: Sendable {
     func open(_ precision: Precision) throws -> OpenedDevice {
         switch self {
         case .cpu(let threads):
+            let backend = try CPUBackend(
+                options: CPUOptions(threads: threads, precision: precision.resolved(for: .cpu)))
             return OpenedDevice(
-                try CPUBackend(options: CPUOptions(threads: threads, precision: precision.resolved(for: .cpu))),
-                notices: { [] })
+                backend, notices: { [] }, facts: { backend.device.capabilities.map { ("kernels", $0) } },
+                peak: { backend.measurePeak(seconds: 0.1) })
         case .openCL(let description):
             let backend = try OpenCLBackend(
                 deviceIndex: description.index, precision: precision.resolved(for: description.kind))
-            return OpenedDevice(backend, notices: { backend.notices })
+            return OpenedDevice(
+                backend, notices: { backend.notices }, facts: { backend.report },
+                peak: { try backend.measurePeak(seconds: 0.2) })
         }
     }
 }
@@ -127,14 +149,31 @@ enum DeviceSource: Sendable {
 /// A backend that is open, whatever its type.
 struct OpenedDevice {
     let info: DeviceInfo
+    /// The quick part of the conformance suite.
     let selfTest: () throws -> SelfTestReport
+    /// The same with facts and figures.
+    let fullReport: () throws -> SelfTestReport
     private let notices: () -> [String]
     private let encoder: (ModelCheckpoint, CLIPModel.Towers) throws -> any ImageTextEncoder
 
-    fileprivate init<B: Backend>(_ backend: B, notices: @escaping () -> [String]) {
+    fileprivate init<B: Backend>(
+        _ backend: B, notices: @escaping () -> [String], facts: @escaping () -> [(name: String, value: String)],
+        peak: @escaping () throws -> Double
+    ) {
         info = backend.device
         encoder = { try CLIPEncoder($0, backend: backend, towers: $1) }
-        selfTest = { try OpenedDevice.check(backend) }
+        selfTest = { OpenedDevice.check(backend) }
+        fullReport = {
+            var report = OpenedDevice.check(backend)
+            report.facts = facts()
+            let peak = try peak()
+            report.peak = peak / 1e9
+            report.figures = try Figures.measure(on: backend, peak: peak, seconds: 0.05).map {
+                SelfTestReport.Figure(
+                    name: $0.name, rate: $0.billions, unit: $0.unit.rawValue, shareOfPeak: $0.share)
+            }
+            return report
+        }
         self.notices = notices
     }
 
@@ -156,8 +195,7 @@ struct OpenedDevice {
             busySeconds: { encoder.busySeconds })
     }
 
-    /// The quick part of the conformance suite.
-    static func check(_ backend: some Backend) throws -> SelfTestReport {
+    private static func check(_ backend: some Backend) -> SelfTestReport {
         let start = monotonicSeconds()
         let results = Conformance.run(Conformance.quick, on: backend)
         return SelfTestReport(
@@ -314,7 +352,7 @@ extension Device {
         return (devices, notices)
     }
 
-    /// Compares every operation on a device with a naive reference, in seconds.
+    /// Compares every operation on a device with a naive reference, and measures how fast it runs them; in seconds.
     ///
     /// - Throws: `CLIPError` with the code `.device` where the device cannot be opened.
     public static func selfTest(_ device: Device, precision: Precision) throws -> SelfTestReport {
@@ -324,7 +362,7 @@ extension Device {
                     device, precision: precision, threads: nil, strict: true
                 ).devices
             else { throw CLIPError(.device, "--device \(device) names several devices: name one to test.") }
-            return try opened.selfTest()
+            return try opened.fullReport()
         }
     }
 }

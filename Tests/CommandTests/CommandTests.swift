@@ -322,6 +322,32 @@ struct CommandTests {
         #expect(object["batch"] as? Int == 2)
     }
 
+    @Test("The self-test reports facts, kernels and rates of the CPU and of an OpenCL device")
+    func selfTest() throws {
+        let count = try openCLDevices([:])
+        for device in ["cpu"] + (count > 0 ? ["opencl:\(count - 1)"] : []) {
+            let result = try run(["devices", "--selftest", "--json", "--device", device])
+            #expect(result.status == 0)
+            for line in result.output.split(separator: "\n") {
+                let report = try #require(JSONSerialization.jsonObject(with: Data(line.utf8)) as? [String: Any])
+                #expect(report["device"] as? String == device)
+                #expect((report["failures"] as? [String])?.isEmpty == true)
+                #expect((report["peak_gflops"] as? Double ?? 0) > 0)
+                let figures = try #require(report["figures"] as? [[String: Any]])
+                let names = figures.compactMap { $0["operation"] as? String }
+                #expect(
+                    names.map { $0.prefix { $0 != " " } } == ["queryKeyValue", "linear", "linear", "linear", "patches"]
+                        + Array(repeating: "attention", count: 5) + ["norm", "selectRows"])
+                #expect(figures.allSatisfy { (0...1).contains($0["share_of_peak"] as? Double ?? 2) })
+                let facts = try #require(report["facts"] as? [[String: String]])
+                #expect(facts.contains { $0["name"] == "kernels" })
+                if device != "cpu" {
+                    #expect(facts.contains { $0["name"] == "extensions" && $0["value"]?.contains("cl_khr") == true })
+                }
+            }
+        }
+    }
+
     @Test(
         "Every command has help with examples",
         arguments: ["embed", "similarity", "tokenize", "preprocess", "inspect", "devices", "bench"])
