@@ -39,6 +39,27 @@ package enum Figures {
         return figures
     }
 
+    /// Operations a second over the four products of a block of each width, as often as a block has them.
+    package static func productRate<B: Backend>(
+        on backend: B, widths: [Int], seconds: Double
+    ) throws -> Double {
+        var operations = 0.0
+        var elapsed = 0.0
+        for width in widths {
+            let rows = backend.preferredRows(width: width)
+            for (inputs, outputs) in [(width, 3 * width), (width, width), (width, 4 * width), (4 * width, width)] {
+                let linear = try backend.prepare(
+                    LinearParameters(weight: HostMatrix(tensor([outputs, inputs])), bias: [tensor([outputs])]))
+                try backend.begin()
+                let x = try backend.upload(values(rows * inputs), rows: rows, columns: inputs)
+                operations += 2 * Double(rows * inputs * outputs)
+                elapsed += try time(backend, seconds) { _ = try backend.linear(x, linear) }
+                _ = try backend.wait(backend.submit(backend.selectRows(x, [0])))
+            }
+        }
+        return operations / elapsed
+    }
+
     private static let width = 768
 
     /// The four products of a block, as the block runs them, and the patches of 32 by 32.

@@ -45,6 +45,8 @@ public final class CLIP {
     public let precision: Precision
     /// Things worth a warning: a GPU that was asked for and is not there, a kernel variant that stepped down.
     public let notices: [String]
+    /// Things worth a note: a device that runs as `clip-gpu tune` found best.
+    public let remarks: [String]
 
     private enum Engine {
         /// On the caller's own thread.
@@ -101,6 +103,7 @@ public final class CLIP {
         devices = loaded.map(\.description)
         precision = loaded[0].precision
         self.notices = notices + loaded.flatMap(\.notices)
+        remarks = loaded.flatMap(\.remarks)
     }
 
     /// Loads a model onto a device: `clip.load(name, device)`.

@@ -24,8 +24,9 @@ package struct LoadedDevice: Sendable {
     package var laneCount = 1
     package var preferredImages = 1
     package var preferredTexts = 1
-    /// Things worth a warning.
+    /// Things worth a warning, and things worth a note.
     package var notices: [String] = []
+    package var remarks: [String] = []
 
     package init(description: DeviceDescription, precision: Precision) {
         self.description = description

@@ -139,8 +139,9 @@ enum DeviceSource: Sendable {
         case .openCL(let description):
             let backend = try OpenCLBackend(
                 deviceIndex: description.index, precision: precision.resolved(for: description.kind))
+            let tuned = backend.tunedTile.map { "\(description.identifier) is tuned: linear \($0)" }
             return OpenedDevice(
-                backend, notices: { backend.notices }, facts: { backend.report },
+                backend, notices: { backend.notices }, remarks: tuned.map { [$0] } ?? [], facts: { backend.report },
                 peak: { try backend.measurePeak(seconds: 0.2) })
         }
     }
@@ -154,10 +155,12 @@ struct OpenedDevice {
     /// The same with facts and figures.
     let fullReport: () throws -> SelfTestReport
     private let notices: () -> [String]
+    private let remarks: [String]
     private let encoder: (ModelCheckpoint, CLIPModel.Towers) throws -> any ImageTextEncoder
 
     fileprivate init<B: Backend>(
-        _ backend: B, notices: @escaping () -> [String], facts: @escaping () -> [(name: String, value: String)],
+        _ backend: B, notices: @escaping () -> [String], remarks: [String] = [],
+        facts: @escaping () -> [(name: String, value: String)],
         peak: @escaping () throws -> Double
     ) {
         info = backend.device
@@ -175,6 +178,7 @@ struct OpenedDevice {
             return report
         }
         self.notices = notices
+        self.remarks = remarks
     }
 
     /// Hands a model's weights over.
@@ -186,6 +190,7 @@ struct OpenedDevice {
         // Texts as if they were long.
         device.preferredTexts = max(1, encoder.preferredTokens / 16)
         device.notices = notices()
+        device.remarks = remarks
         return DeviceWorker(
             device: device,
             begin: { batch in
@@ -288,6 +293,20 @@ struct DeviceSelection {
             }
             devices = .one(try cpu.open(precision))
         }
+    }
+
+    /// The OpenCL device that a switch names, for work on kernels.
+    static func openCL(_ device: Device) throws -> OpenCLDeviceDescription {
+        switch device.choice {
+        case .automatic:
+            if let best = ranked(try OpenCLDevices.all()).first { return best }
+        case .gpu, .openCL:
+            if case .openCL(let description) = try named(device, threads: nil) { return description }
+        default: break
+        }
+        throw CLIPError(
+            .device,
+            "There is nothing to tune on --device \(device): name one OpenCL device, as `clip-gpu devices` lists them.")
     }
 
     /// The device of a switch that names exactly one, which nothing may stand in for.

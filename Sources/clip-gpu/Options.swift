@@ -73,6 +73,7 @@ struct ComputeOptions: ParsableArguments {
             model.resolved(), device: device, precision: precision, threads: threads, strict: strictDevice,
             towers: towers, activation: model.activation.activation)
         for notice in clip.notices { Terminal.say("warning: \(notice)") }
+        for remark in clip.remarks { Terminal.say("note: \(remark)") }
         for device in clip.devices { Terminal.say("device: \(device), \(clip.precision.rawValue)") }
         return clip
     }

@@ -153,6 +153,55 @@ struct OpenCLProgramTests {
         #expect(try backend(device) { $0.cacheFolder = nil }.programCounts.compiled > 0)
     }
 
+    @Test("what was tuned is used by later backends, is written whole or not at all, and keeps the bytes")
+    func tuning() throws {
+        defer { try? FileManager.default.removeItem(atPath: folder) }
+        let first = try backend(device) { $0.cacheFolder = folder }
+        #expect(first.tunedTile == nil)
+        let tile = LinearTile(family: .vector, rows: 6, panel: 16)
+        let path = try #require(first.remember(tile))
+        let second = try backend(device) { $0.cacheFolder = folder }
+        #expect(second.tunedTile == tile && second.linearTile == tile)
+        #expect(try product(on: first) == product(on: second))
+        let other = try backend(device) {
+            $0.cacheFolder = folder
+            $0.usesTuning = false
+        }
+        #expect(other.tunedTile == nil && other.linearTile == first.linearTile)
+        let half = try OpenCLBackend(deviceIndex: device.index, precision: .fp16)
+        #expect(half.tunedTile == nil, "the other precision's tuning was taken")
+
+        try Data("not a record".utf8).write(to: URL(fileURLWithPath: path))
+        #expect(try backend(device) { $0.cacheFolder = folder }.tunedTile == nil)
+        // One that no kernel can be built from steps down to the shipped ones.
+        _ = try #require(first.remember(LinearTile(family: .vector, rows: 3, panel: 7)))
+        let stepped = try backend(device) { $0.cacheFolder = folder }
+        #expect(stepped.tunedTile == nil && stepped.linearTile == first.linearTile && !stepped.notices.isEmpty)
+    }
+
+    private func product(on backend: OpenCLBackend) throws -> [UInt32] {
+        func values(_ count: Int) -> [Float] { (0..<count).map { Float($0 * 7919 % 1009) / 511 - 1 } }
+        let linear = try backend.prepare(
+            LinearParameters(weight: HostMatrix(HostTensor(values(50 * 333), shape: [50, 333]))))
+        try backend.begin()
+        let x = try backend.upload(values(21 * 333), rows: 21, columns: 333)
+        return try backend.wait(backend.submit(backend.linear(x, linear))).map(\.bitPattern)
+    }
+
+    @Test("a tile's text is read back; others are refused")
+    func tileText() {
+        for family in OpenCLOptions.Family.allCases {
+            let tiles = LinearTile.candidates(family) + LinearTile.tunable(family, on: device)
+            for tile in tiles { #expect(LinearTile(tile.description) == tile) }
+            #expect(tiles.count > 4)
+        }
+        for text in [
+            "", "vector", "vector 8", "vector 8x32x4", "tiled 8x32", "mma 8x32", "vector 0x32", "vector 8x32 ",
+        ] {
+            #expect(LinearTile(text) == nil, "\(text)")
+        }
+    }
+
     @Test("kernels of a folder are used; one that does not build steps down or says where it fails")
     func kernelFolder() throws {
         defer { try? FileManager.default.removeItem(atPath: folder) }

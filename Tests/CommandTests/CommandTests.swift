@@ -322,6 +322,31 @@ struct CommandTests {
         #expect(object["batch"] as? Int == 2)
     }
 
+    @Test("tune measures, remembers, and keeps the bytes; nothing is used that was not asked for")
+    func tune() throws {
+        let count = try openCLDevices([:])
+        guard count > 0 else { return }
+        try inFolder { folder in
+            let environment = ["CLIP_GPU_CACHE": folder]
+            let device = ["--device", "opencl:\(count - 1)"]
+            let embed = ["embed", samples + "/chelsea.jpg"] + device
+            let before = try run(embed, environment: environment)
+            #expect(!before.errors.contains("tuned"))
+            let tuned = try run(["tune", "--seconds", "0.01", "--json"] + device, environment: environment)
+            #expect(tuned.status == 0)
+            let variants = try tuned.output.split(separator: "\n").map {
+                try #require(JSONSerialization.jsonObject(with: Data($0.utf8)) as? [String: Any])
+            }
+            #expect(variants.count == 2)
+            #expect(variants.allSatisfy { $0["gflops"] as? Double ?? 0 > 0 })
+            #expect(tuned.errors.contains("remembered in \(folder)/"))
+            let after = try run(embed, environment: environment)
+            #expect(after.errors.contains("note: opencl:\(count - 1) is tuned: linear "))
+            #expect(after.output == before.output)
+        }
+        #expect(try run(["tune", "--device", "cpu"]).status == 3)
+    }
+
     @Test("The self-test reports facts, kernels and rates of the CPU and of an OpenCL device")
     func selfTest() throws {
         let count = try openCLDevices([:])
@@ -350,7 +375,7 @@ struct CommandTests {
 
     @Test(
         "Every command has help with examples",
-        arguments: ["embed", "similarity", "tokenize", "preprocess", "inspect", "devices", "bench"])
+        arguments: ["embed", "similarity", "tokenize", "preprocess", "inspect", "devices", "bench", "tune"])
     func help(command: String) throws {
         let result = try run([command, "--help"])
         #expect(result.status == 0)

@@ -21,6 +21,8 @@ package struct OpenCLOptions: Sendable {
     package var cacheFolder: String?
     /// A folder to read kernel files from instead of those in the binary.
     package var kernelFolder: String?
+    /// Whether what `clip-gpu tune` remembered for the device is used.
+    package var usesTuning = true
     /// Tiles of the matrix product to try instead of the built-in ones, best first.
     package var linearTiles: [LinearTile]?
 
@@ -43,13 +45,18 @@ package final class OpenCLBackend: Backend {
     package private(set) var notices: [String] = []
 
     let cl: COpenCLFunctions
-    let family: OpenCLOptions.Family
+    package let family: OpenCLOptions.Family
+    /// The tile that `clip-gpu tune` found on this device, where it is in use.
+    package private(set) var tunedTile: LinearTile?
     let programs: Programs
+    /// What tuning depends on besides the source of the kernels; and where it is kept.
+    let deviceKey: String
+    let cache: ProgramCache?
     let elementSize: Int
     /// Work-items of a group of the row kernels; see prelude.cl.
     let rowLanes: Int
     /// How products are tiled; weights are laid out for it.
-    private(set) var linearTile: LinearTile
+    package private(set) var linearTile: LinearTile
     /// Zeros for what is not there: no bias, no residual, positions outside a picture.
     private(set) var zeros: Buffer
 
@@ -107,17 +114,19 @@ package final class OpenCLBackend: Backend {
                 try Lane(cl, context, handle.device, largestAllocation: Int(clamping: description.largestAllocation)))
         }
         self.lanes = lanes
+        deviceKey = [description.platform, description.name, description.driver].joined(separator: "\n")
+        cache = options.cacheFolder.map(ProgramCache.init(folder:))
         programs = Programs(
-            cl, context, handle.device,
-            deviceKey: [description.platform, description.name, description.driver].joined(separator: "\n"),
-            cache: options.cacheFolder.map(ProgramCache.init(folder:)), kernelFolder: options.kernelFolder,
+            cl, context, handle.device, deviceKey: deviceKey, cache: cache, kernelFolder: options.kernelFolder,
             commonOptions: "-cl-std=CL1.2 -DHALF=\(elementSize == 2 ? 1 : 0) -DVECTOR=\(family == .vector ? 16 : 4)"
                 + " -DLANES=\(rowLanes) -DUNROLL=\(isCPU && family == .tiled ? 0 : 1)"
         )
         zeros = try Buffer(cl, context, CL_MEM_READ_ONLY, 1 << 16, for: "zeros")
         linearTile = LinearTile.vector
         try zeroFill(zeros, on: lanes[0])
-        try chooseLinearTile(options.linearTiles ?? LinearTile.candidates(family))
+        let tuned = options.linearTiles == nil && options.usesTuning ? rememberedTile() : nil
+        try chooseLinearTile((tuned.map { [$0] } ?? []) + (options.linearTiles ?? LinearTile.candidates(family)))
+        if linearTile == tuned { tunedTile = tuned }
     }
 
     deinit { _ = cl.clReleaseContext(context) }
