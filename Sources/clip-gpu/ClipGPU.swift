@@ -17,6 +17,7 @@ struct ClipGPU: ParsableCommand {
         version: clipGPUVersion,
         subcommands: [
             Embed.self, Similarity.self, Tokenize.self, Preprocess.self, Inspect.self, Devices.self, Bench.self,
+            Tune.self,
         ])
 
     static func main() {

@@ -76,6 +76,8 @@ package final class CPUBackend: Backend {
     package let device: DeviceInfo
     package let precision: Precision
     package let laneCount = 1
+    package private(set) var busySeconds = 0.0
+    private var passBegan = ContinuousClock.now
 
     private let context: OpaquePointer
     private let arena: Arena
@@ -186,10 +188,14 @@ package final class CPUBackend: Backend {
 
     // MARK: Passes
 
-    package func begin() throws(BackendError) { arena.forgetDamage() }
+    package func begin() throws(BackendError) {
+        arena.forgetDamage()
+        passBegan = ContinuousClock.now
+    }
 
     package func submit(_ result: CPUMatrix) throws(BackendError) -> Ticket {
         passes += 1
+        busySeconds += (ContinuousClock.now - passBegan) / .seconds(1)
         results[passes] = result.floats()
         return Ticket(number: passes)
     }
