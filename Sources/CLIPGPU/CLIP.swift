@@ -215,16 +215,20 @@ public final class CLIP {
         try inBatches(tokens.ids.count, of: preferredBatchSize(.text)) { try begin(.tokens(Array(tokens.ids[$0]))) }
     }
 
-    /// Logits of every picture for every text, `[images][texts]`: cosine times the model's own scale, as
-    /// `model(image, text)` gives them.
+    /// Logits of every picture for every text, `[images][texts]`: cosine times the model's own scale, plus its bias
+    /// where it has one, as `model(image, text)` gives them.
     public func callAsFunction(_ images: [PreprocessedImage], _ tokens: TokenizedText) throws -> [[Float]] {
-        let scale = information.logitScale
-        return try encodeImage(images).cosineSimilarity(to: encodeText(tokens)).map { $0.map { $0 * scale } }
+        try encodeImage(images).cosineSimilarity(to: encodeText(tokens)).map(logits)
     }
 
-    /// exp(logit_scale) · cosine for each text, after a softmax over the texts: what a picture's cosines say.
+    /// What a picture's cosines say: the softmax of the logits over the texts; or, of a model with a logit bias
+    /// (SigLIP), the sigmoid of each, which is the probability that this text fits, whatever the others are.
     public func probabilities(ofCosines cosines: [Float]) -> [Float] {
-        cosines.map { $0 * information.logitScale }.softmax()
+        information.logitBias == nil ? logits(cosines).softmax() : logits(cosines).map(\.sigmoid)
+    }
+
+    private func logits(_ cosines: [Float]) -> [Float] {
+        cosines.map { $0 * information.logitScale + (information.logitBias ?? 0) }
     }
 
     // MARK: For the pipeline
