@@ -66,7 +66,8 @@ let package = Package(
             name: "CLIPInputTests", dependencies: ["CLIPInput"], exclude: ["Fixtures"], swiftSettings: swift),
         .testTarget(
             name: "CheckpointsTests", dependencies: ["Checkpoints"], exclude: ["Fixtures"], swiftSettings: swift),
-        .testTarget(name: "CLIPHubTests", dependencies: ["CLIPHub", "Checkpoints"], swiftSettings: swift),
+        .testTarget(
+            name: "CLIPHubTests", dependencies: ["CLIPHub", "CLIPModel", "Checkpoints"], swiftSettings: swift),
         .testTarget(
             name: "CLIPModelTests", dependencies: ["CLIPModel", "BackendTesting", "CPUBackend", "OpenCLBackend"],
             exclude: ["Fixtures"], swiftSettings: swift),

@@ -29,35 +29,39 @@ enum Digest: Hashable {
     }
 }
 
-/// Digests bytes as they pass.
-struct Hasher256 {
+/// SHA-256 of bytes as they pass.
+package struct Hasher256 {
     private var state = CHubSHA256()
 
-    init() { chub_sha256_begin(&state) }
+    package init() { chub_sha256_begin(&state) }
 
-    mutating func update(_ bytes: UnsafeRawBufferPointer) { chub_sha256_update(&state, bytes.baseAddress, bytes.count) }
+    package mutating func update(_ bytes: UnsafeRawBufferPointer) {
+        chub_sha256_update(&state, bytes.baseAddress, bytes.count)
+    }
 
     /// In hexadecimal.
-    func end() -> String {
+    package func end() -> String {
         var state = state
         return hexadecimal(32) { chub_sha256_end(&state, $0) }
     }
 }
 
 /// git's name for a blob: SHA-1 of "blob SIZE\0" and the bytes.
-struct HasherGit {
+package struct HasherGit {
     private var state = CHubSHA1()
 
     /// - Parameter size: bytes that will come; git puts their number first.
-    init(size: Int) {
+    package init(size: Int) {
         chub_sha1_begin(&state)
         Array("blob \(size)\0".utf8).withUnsafeBytes { update($0) }
     }
 
-    mutating func update(_ bytes: UnsafeRawBufferPointer) { chub_sha1_update(&state, bytes.baseAddress, bytes.count) }
+    package mutating func update(_ bytes: UnsafeRawBufferPointer) {
+        chub_sha1_update(&state, bytes.baseAddress, bytes.count)
+    }
 
     /// In hexadecimal.
-    func end() -> String {
+    package func end() -> String {
         var state = state
         return hexadecimal(20) { chub_sha1_end(&state, $0) }
     }

@@ -59,7 +59,8 @@ struct FileTransfer {
         }
         if let found {
             partial.remove()
-            throw HubError.model("\(model): \(name) arrived with other content than published, \(found); nothing of it is kept")
+            throw HubError.model(
+                "\(model): \(name) arrived with other content than published, \(found); nothing of it is kept")
         }
     }
 
@@ -100,7 +101,8 @@ struct FileTransfer {
                             try partial.restart()
                         } else if head.contentRange?.start != start {
                             throw HubError.model(
-                                "\(model): \(name) was asked for from byte \(start) on, and the server sent another part")
+                                "\(model): \(name) was asked for from byte \(start) on, and the server sent another part"
+                            )
                         }
                         if let total = head.total, let size, total != size {
                             throw HubError.model(

@@ -22,7 +22,9 @@ struct ResponseHead {
     var contentRange: (start: Int, total: Int?)? {
         guard let value = fields["content-range"], value.hasPrefix("bytes ") else { return nil }
         let parts = value.dropFirst(6).split(separator: "/")
-        guard parts.count == 2, let start = parts[0].split(separator: "-").first.flatMap({ Int($0) }) else { return nil }
+        guard parts.count == 2, let start = parts[0].split(separator: "-").first.flatMap({ Int($0) }) else {
+            return nil
+        }
         return (start, Int(parts[1]))
     }
 }
@@ -75,7 +77,8 @@ final class HTTPClient {
     /// - Throws: `TransportError`, `StatusError` for 400 and above, `HubError`, and what the closures throw.
     func send(
         _ url: String, fields: [String] = [], headersOnly: Bool = false,
-        follows: (ResponseHead, String) -> Bool = { _, _ in true }, onHead: @escaping (ResponseHead) throws -> Void = { _ in },
+        follows: (ResponseHead, String) -> Bool = { _, _ in true },
+        onHead: @escaping (ResponseHead) throws -> Void = { _ in },
         onBody: @escaping (UnsafeRawBufferPointer) throws -> Void = { _ in }, tick: @escaping () throws -> Void
     ) throws -> ResponseHead {
         let trusted = origin(settings.endpoint)
@@ -109,7 +112,8 @@ final class HTTPClient {
             let fits = buffer.baseAddress.map { chub_origin(url, $0, 512) } ?? false
             count = fits ? 512 : 0
         }
-        return buffer.isEmpty ? nil : String(decoding: buffer.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
+        return buffer.isEmpty
+            ? nil : String(decoding: buffer.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
     }
 
     private func perform(
@@ -126,7 +130,7 @@ final class HTTPClient {
                 guard let headers = headers.baseAddress else { return }
                 var request = CHubRequest(
                     url: url, headers: headers, headersOnly: headersOnly, userAgent: agent,
-                    certificateFile: strings[2], certificateFolder: strings[3], connectTimeout: 30,
+                    certificateFile: strings[2], certificateFolder: strings[3], connectTimeout: 15,
                     stallTimeout: Int32(settings.stallTimeout), context: Unmanaged.passUnretained(exchange).toOpaque(),
                     onHeader: { Exchange.from($0)?.header($1, $2) ?? false },
                     onBody: { Exchange.from($0)?.body($1, $2) ?? false },
@@ -253,7 +257,8 @@ extension HubError {
             switch head.status {
             case 401 where isHub && settings.token == nil:
                 "there is no such public model; a private or gated one needs a token in HF_TOKEN"
-            case 401 where isHub: "the hub does not know the token, or there is no such model; check the name and HF_TOKEN"
+            case 401 where isHub:
+                "the hub does not know the token, or there is no such model; check the name and HF_TOKEN"
             case 403 where isHub:
                 "the hub refuses access; gated models want their conditions accepted on their page first"
             case 404 where head.fields["x-error-code"] == "RevisionNotFound": "there is no such revision"

@@ -126,12 +126,15 @@ package final class ModelHub {
 
     // MARK: OpenAI's
 
-    private func fetch(_ model: OpenAIModel, _ name: String, _ progress: @escaping ProgressHandler) throws -> LocalModel {
+    private func fetch(_ model: OpenAIModel, _ name: String, _ progress: @escaping ProgressHandler) throws -> LocalModel
+    {
         let path = settings.clipCache + "/" + model.file
         if let size = Files.size(path) {
             let report = TransferProgress(
                 model: name, file: model.file, folder: settings.clipCache, bytes: size, total: size)
-            if try CLIPHub.sha256(ofFile: path, { try progress(report) }) == model.sha256 { return LocalModel(path: path) }
+            if try CLIPHub.sha256(ofFile: path, { try progress(report) }) == model.sha256 {
+                return LocalModel(path: path)
+            }
         }
         let client = try online(name)
         let locks = settings.clipCache + "/.locks"
@@ -193,6 +196,7 @@ package final class ModelHub {
         try fetch(ModelFiles.small.filter(isThere), of: source, listing, client, progress)
         try fetch([weights], of: source, listing, client, progress)
         let shards = weightFiles(weights, cache, commit)
+        guard !shards.isEmpty else { throw HubError.model("\(name): \(weights) names no files of weights") }
         if let missing = shards.first(where: { !isThere($0) }) {
             throw HubError.model("\(name): \(weights) names \(quoted(missing)), which the repository lacks")
         }

@@ -134,7 +134,8 @@ package enum ModelName: Sendable {
             let parts = text.dropFirst(3).split(separator: "@", maxSplits: 1, omittingEmptySubsequences: false)
             let revision = parts.count > 1 ? String(parts[1]) : "main"
             guard parts[0].contains("/"), Repository(String(parts[0]), revision: revision) != nil else {
-                throw HubError.model("\(quoted(text)) names no model of the hub: expected hf:owner/name or hf:owner/name@revision")
+                throw HubError.model(
+                    "\(quoted(text)) names no model of the hub: expected hf:owner/name or hf:owner/name@revision")
             }
             self = .hub(String(parts[0]), revision: revision)
             return
@@ -169,7 +170,8 @@ package enum ModelName: Sendable {
             return "\(text) cannot be opened: it needs \(reason)"
         }
         let hint = hasTag && Repository(text) != nil ? "; a model of Hugging Face's hub is named hf:\(text)" : ""
-        return "\(quoted(text)) is neither a file, nor a folder, nor the name of a model; clip-gpu models lists the names\(hint)"
+        return
+            "\(quoted(text)) is neither a file, nor a folder, nor the name of a model; clip-gpu models lists the names\(hint)"
     }
 
     /// As it is written.

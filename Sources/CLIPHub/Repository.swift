@@ -22,7 +22,8 @@ struct Repository: Hashable {
 
     private static func isName(_ part: Substring) -> Bool {
         let isPlain = part.unicodeScalars.allSatisfy {
-            $0.isASCII && ($0.properties.isAlphabetic || $0.properties.numericType != nil || "-_.".unicodeScalars.contains($0))
+            $0.isASCII
+                && ($0.properties.isAlphabetic || $0.properties.numericType != nil || "-_.".unicodeScalars.contains($0))
         }
         return isPlain && !part.isEmpty && part.count <= 96 && part != "." && part != ".."
     }
@@ -55,7 +56,7 @@ struct CachedRepository {
     /// A file of a commit, where it is there.
     func file(_ name: String, _ commit: String) -> String? {
         let path = snapshot(commit) + "/" + name
-        return Files.exists(path) ? path : nil
+        return RepositoryListing.isRelative(name) && Files.exists(path) ? path : nil
     }
 
     /// Whether it is known of a file that it is there or that there is none.
@@ -112,7 +113,8 @@ struct RepositoryListing {
         } catch {
             throw HubError.model("\(what): the hub's answer is not sound JSON: \(error)")
         }
-        guard let commit = json["sha"]?.string, Repository.isCommit(commit), let siblings = json["siblings"]?.array else {
+        guard let commit = json["sha"]?.string, Repository.isCommit(commit), let siblings = json["siblings"]?.array
+        else {
             throw HubError.model("\(what): the hub's answer names no commit, or no files")
         }
         self.commit = commit
@@ -167,7 +169,7 @@ enum ModelFiles {
     /// The files that an index names.
     static func shards(_ index: String) -> [String] {
         guard case .object(let members)? = json(index)?["weight_map"] else { return [] }
-        return Set(members.compactMap(\.value.string)).filter(RepositoryListing.isRelative).sorted()
+        return Set(members.compactMap(\.value.string)).sorted()
     }
 
     /// The repository of the tokenizer that an open_clip_config.json names.

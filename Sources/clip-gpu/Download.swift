@@ -18,7 +18,8 @@ struct Download: ParsableCommand {
               clip-gpu download ViT-B-32/laion2b_s34b_b79k hf:openai/clip-vit-base-patch32
             """)
 
-    @Argument(help: ArgumentHelp("Names, as `clip-gpu models` lists them, or hf:owner/name[@revision].", valueName: "name"))
+    @Argument(
+        help: ArgumentHelp("Names, as `clip-gpu models` lists them, or hf:owner/name[@revision].", valueName: "name"))
     var names: [String] = []
 
     func validate() throws {
