@@ -25,10 +25,19 @@ package struct OpenCLOptions: Sendable {
     package var usesTuning = true
     /// Tiles of the matrix product to try instead of the built-in ones, best first.
     package var linearTiles: [LinearTile]?
+    /// Instructions to try for products of halves, best first; none: what the device has.
+    package var matrixSteps: [MatrixStep]?
+    /// Their tiles, instead of the built-in ones. `CLIP_GPU_TILES` names some, separated by commas: "mma 128x128x32x3 64x64".
+    package var matrixTiles: [MatrixTile]?
+    /// Those instructions are done in plain C: for tests on devices that lack them.
+    package var emulatesMatrixSteps = false
 
     package init() {
         cacheFolder = ProgramCache.standardFolder
         kernelFolder = environment("CLIP_GPU_KERNELS")
+        if let tiles = environment("CLIP_GPU_TILES") {
+            matrixTiles = tiles.split(separator: ",").compactMap { MatrixTile(String($0)) }
+        }
     }
 }
 
@@ -57,6 +66,11 @@ package final class OpenCLBackend: Backend {
     let rowLanes: Int
     /// How products are tiled; weights are laid out for it.
     package private(set) var linearTile: LinearTile
+    /// The instructions that products and attention use; none for plain OpenCL C.
+    package private(set) var matrixStep: MatrixStep?
+    /// Its tiles that passed their self-check.
+    private(set) var matrixTiles: [MatrixTile] = []
+    let emulatesMatrixSteps: Bool
     /// Zeros for what is not there: no bias, no residual, positions outside a picture.
     private(set) var zeros: Buffer
 
@@ -123,10 +137,14 @@ package final class OpenCLBackend: Backend {
         )
         zeros = try Buffer(cl, context, CL_MEM_READ_ONLY, 1 << 16, for: "zeros")
         linearTile = LinearTile.vector
+        emulatesMatrixSteps = options.emulatesMatrixSteps
         try zeroFill(zeros, on: lanes[0])
         let tuned = options.linearTiles == nil && options.usesTuning ? rememberedTile() : nil
         try chooseLinearTile((tuned.map { [$0] } ?? []) + (options.linearTiles ?? LinearTile.candidates(family)))
         if linearTile == tuned { tunedTile = tuned }
+        if self.precision == .fp16 {
+            chooseMatrixStep(options.matrixSteps ?? description.matrixSteps, options.matrixTiles)
+        }
     }
 
     deinit { _ = cl.clReleaseContext(context) }
@@ -264,7 +282,9 @@ package final class OpenCLBackend: Backend {
     /// A new matrix. Rows begin at multiples of a cache line, and not at multiples of a page, where they would compete
     /// for the same cache sets.
     func matrix(rows: Int, columns: Int) throws(BackendError) -> OpenCLMatrix {
-        var pitch = columns < 16 ? (columns + 3) / 4 * 4 : (columns + 15) / 16 * 16
+        // Rows begin at multiples of 16 bytes at least, which copies of matrix kernels need.
+        let unit = columns < 16 ? 16 / elementSize : 16
+        var pitch = (columns + unit - 1) / unit * unit
         if pitch * elementSize % 4096 == 0 { pitch += 64 / elementSize }
         guard rows <= Int(Int32.max), pitch <= Int(Int32.max), !rows.multipliedReportingOverflow(by: pitch).overflow
         else {
@@ -383,11 +403,31 @@ package final class OpenCLBackend: Backend {
 
     /// Binds and enqueues one kernel in the current lane.
     func run(
-        _ kernel: Kernel, groups: (Int, Int, Int), items: Int, _ bind: (inout Call) -> Void
+        _ kernel: Kernel, groups: (Int, Int, Int), items: Int, itemRows: Int = 1, _ bind: (inout Call) -> Void
     ) throws(BackendError) {
         var call = Call(cl, kernel)
         bind(&call)
-        try lane.enqueue(call, groups: groups, items: items)
+        try lane.enqueue(call, groups: groups, items: items, itemRows: itemRows)
+    }
+
+    /// Takes the first step of which a tile builds and passes its self-check, with all tiles that do.
+    private func chooseMatrixStep(_ steps: [MatrixStep], _ tiles: [MatrixTile]?) {
+        for step in steps {
+            matrixStep = step
+            var passed: [MatrixTile] = []
+            for tile in tiles?.filter({ $0.step == step }) ?? MatrixTile.table(step) {
+                matrixTiles = [tile]
+                do throws(BackendError) {
+                    try checkMatrixProduct()
+                    passed.append(tile)
+                } catch {
+                    notices.append("linear \(tile) was passed over on \(device.identifier): \(error.description)")
+                }
+            }
+            matrixTiles = passed
+            if !passed.isEmpty { return }
+        }
+        matrixStep = nil
     }
 
     /// Takes the first tile whose kernel builds and passes its self-check.
