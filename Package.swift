@@ -75,7 +75,8 @@ let package = Package(
             name: "BackendTests", dependencies: ["BackendTesting", "CPUBackend", "OpenCLBackend"],
             swiftSettings: swift),
         .testTarget(
-            name: "CLIPGPUTests", dependencies: ["CLIPGPU", "Checkpoints"], exclude: ["Fixtures"], swiftSettings: swift),
+            name: "CLIPGPUTests", dependencies: ["CLIPGPU", "CLIPCompute", "Checkpoints"], exclude: ["Fixtures"],
+            swiftSettings: swift),
         .testTarget(name: "CommandTests", dependencies: ["clip-gpu"], swiftSettings: swift),
     ],
     swiftLanguageModes: [.v6],

@@ -36,11 +36,15 @@ static const unsigned char averagePool[] = {
 static const unsigned char rows[] = {
 #embed "OpenCL/rows.cl"
 };
+static const unsigned char peak[] = {
+#embed "OpenCL/peak.cl"
+};
 
 #define SOURCE(name) {#name, name, sizeof(name)}
 static const CLIPKernelSource sources[] = {
     SOURCE(prelude),   SOURCE(linear), SOURCE(convolution), SOURCE(norm),        SOURCE(attention), SOURCE(pooledAttention),
     SOURCE(patches),   SOURCE(pixels), SOURCE(tokens),      SOURCE(averagePool), SOURCE(rows),
+    SOURCE(peak),
 };
 
 const CLIPKernelSource *clip_opencl_kernel(const char *name) {

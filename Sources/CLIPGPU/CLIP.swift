@@ -38,19 +38,28 @@ public final class CLIP {
 
     /// What the model's embeddings and inputs look like.
     public let information: ModelInformation
+    /// The devices that run the model.
+    public let devices: [DeviceDescription]
     /// The device that runs the model; the first, where there are several.
-    public let device: DeviceDescription
+    public var device: DeviceDescription { devices[0] }
     /// The precision in use.
     public let precision: Precision
     /// Things worth a warning: a GPU that was asked for and is not there, a kernel variant that stepped down.
     public let notices: [String]
+    /// Things worth a note: a device that runs as `clip-gpu tune` found best.
+    public let remarks: [String]
 
-    private let encoders: [any ImageTextEncoder]
+    private enum Engine {
+        /// On the caller's own thread.
+        case own(DeviceWorker)
+        case pool(DevicePool)
+    }
+    private let engine: Engine
+    private let loaded: [LoadedDevice]
     private let images: ImagePreprocessor
     private let tokenizer: BytePairTokenizer
-    private var nextEncoder = 0
 
-    private init(_ model: ModelCheckpoint, _ opened: OpenedDevices, towers: Towers) throws {
+    private init(_ model: ModelCheckpoint, _ selection: DeviceSelection, towers: Towers) throws {
         information = ModelInformation(model)
         images = ImagePreprocessor(try Preprocessing(model.configuration.preprocessing))
         switch model.configuration.tokenizer {
@@ -78,14 +87,24 @@ public final class CLIP {
                 "\(model.weights.name) has a vocabulary of \(vocabulary) tokens: its sentences need another "
                     + "tokenizer than CLIP's of \(tokenizer.vocabularySize); only its pictures can be embedded.")
         }
-        var encoders: [any ImageTextEncoder] = []
-        for opened in opened.devices {
-            encoders.append(try opened.encoder(model, CLIPModel.Towers(rawValue: towers.rawValue)))
+        var notices = selection.notices
+        switch selection.devices {
+        case .one(let opened):
+            let worker = try opened.load(model, towers)
+            engine = .own(worker)
+            loaded = [worker.device]
+        case .several(let sources, let precision, let all):
+            let pool = DevicePool(
+                sources.map { source in { try source.open(precision).load(model, towers) } })
+            if let failure = pool.failures.first, all || pool.devices.isEmpty { throw failure }
+            notices += pool.failures.map { "a GPU is left out: \($0.description)" }
+            engine = .pool(pool)
+            loaded = pool.devices
         }
-        self.encoders = encoders
-        device = DeviceDescription(opened.devices[0].info)
-        precision = Precision(encoders[0].precision)
-        notices = opened.notices + opened.devices.flatMap { $0.notices() }
+        devices = loaded.map(\.description)
+        precision = loaded[0].precision
+        self.notices = notices + loaded.flatMap(\.notices)
+        remarks = loaded.flatMap(\.remarks)
     }
 
     /// Loads a model onto a device: `clip.load(name, device)`.
@@ -111,8 +130,8 @@ public final class CLIP {
     ) throws -> CLIP {
         try translatingErrors {
             let checkpoint = try open(model, ModelOptions(activation: activation?.function), progress)
-            let opened = try OpenedDevices(device, precision: precision, threads: threads, strict: strict)
-            return try CLIP(checkpoint, opened, towers: towers)
+            let selection = try DeviceSelection(device, precision: precision, threads: threads, strict: strict)
+            return try CLIP(checkpoint, selection, towers: towers)
         }
     }
 
@@ -197,41 +216,57 @@ public final class CLIP {
         try inBatches(images.count, of: preferredBatchSize(.image)) { range in
             let part = images[range]
             if part.allSatisfy({ $0.bytes != nil }) {
-                return try begin(bytes: part.flatMap { $0.bytes ?? [] })
+                return try begin(.bytes(part.flatMap { $0.bytes ?? [] }))
             }
-            return try begin(floats: part.flatMap(\.pixels))
+            return try begin(.floats(part.flatMap(\.pixels)))
         }
     }
 
     /// Features of texts: `model.encode_text(tokens)`, not of unit length.
     public func encodeText(_ tokens: TokenizedText) throws -> Embeddings {
-        try inBatches(tokens.ids.count, of: preferredBatchSize(.text)) { try begin(tokens: Array(tokens.ids[$0])) }
+        try inBatches(tokens.ids.count, of: preferredBatchSize(.text)) { try begin(.tokens(Array(tokens.ids[$0]))) }
     }
 
-    /// Logits of every picture for every text, `[images][texts]`: cosine times the model's own scale, as
-    /// `model(image, text)` gives them.
+    /// Logits of every picture for every text, `[images][texts]`: cosine times the model's own scale, plus its bias
+    /// where it has one, as `model(image, text)` gives them.
     public func callAsFunction(_ images: [PreprocessedImage], _ tokens: TokenizedText) throws -> [[Float]] {
-        let scale = information.logitScale
-        return try encodeImage(images).cosineSimilarity(to: encodeText(tokens)).map { $0.map { $0 * scale } }
+        try encodeImage(images).cosineSimilarity(to: encodeText(tokens)).map(logits)
     }
 
-    /// exp(logit_scale) · cosine for each text, after a softmax over the texts: what a picture's cosines say.
+    /// What a picture's cosines say: the softmax of the logits over the texts; or, of a model with a logit bias
+    /// (SigLIP), the sigmoid of each, which is the probability that this text fits, whatever the others are.
     public func probabilities(ofCosines cosines: [Float]) -> [Float] {
-        cosines.map { $0 * information.logitScale }.softmax()
+        information.logitBias == nil ? logits(cosines).softmax() : logits(cosines).map(\.sigmoid)
+    }
+
+    private func logits(_ cosines: [Float]) -> [Float] {
+        cosines.map { $0 * information.logitScale + (information.logitBias ?? 0) }
     }
 
     // MARK: For the pipeline
 
     var embeddingDimension: Int { information.embeddingDimension }
-    /// Submitted batches that may be under way at once.
-    var jobsInFlight: Int { encoders.reduce(0) { $0 + $1.laneCount } }
-
-    /// Inputs that fill the device well when computed together; texts as if they were long.
-    public func preferredBatchSize(_ kind: EmbeddingInput.Kind) -> Int {
-        switch kind {
-        case .image: encoders[0].preferredImages
-        case .text: max(1, encoders[0].preferredTokens / 16)
+    /// Batches that may have begun and not been finished: what the devices hold; with several devices many more, so that
+    /// one does not stand still while a slower one computes an earlier batch.
+    var jobsInFlight: Int {
+        switch engine {
+        case .own(let worker): worker.device.laneCount
+        case .pool(let pool): pool.devices.count * 32
         }
+    }
+
+    /// Seconds that each device has spent computing so far: from the first operation of a batch to its last, what
+    /// overlaps counted once.
+    public var busySeconds: [Double] {
+        switch engine {
+        case .own(let worker): [worker.busySeconds()]
+        case .pool(let pool): pool.busySeconds
+        }
+    }
+
+    /// Inputs that fill each device well when computed together; texts as if they were long.
+    public func preferredBatchSize(_ kind: EmbeddingInput.Kind) -> Int {
+        loaded.map { kind == .image ? $0.preferredImages : $0.preferredTexts }.min() ?? 1
     }
 
     func preparer(_ options: PreparationOptions) -> Preparer {
@@ -242,49 +277,35 @@ public final class CLIP {
     }
 
     /// A batch on its way through one of the devices.
-    struct Job {
-        fileprivate let encoder: any ImageTextEncoder
-        fileprivate let job: EncodingJob
-    }
+    enum Job {
+        case own(() throws -> [Float])
+        case pooled(ResultBox<DevicePool.Rows>)
 
-    func begin(bytes: [UInt8]) throws -> Job {
-        let side = information.imageSize
-        return try bytes.withUnsafeBufferPointer { bytes in
-            try begin {
-                try $0.beginImages(
-                    Pixels(.bytes(bytes), count: bytes.count / (side * side * 3), height: side, width: side),
-                    unitLength: false)
+        /// Whether `finish` would return at once. A job of one's own may be asked only by waiting.
+        var isFinished: Bool {
+            switch self {
+            case .own: false
+            case .pooled(let rows): rows.value != nil
             }
         }
     }
 
-    func begin(floats: [Float]) throws -> Job {
-        let side = information.imageSize
-        return try floats.withUnsafeBufferPointer { floats in
-            try begin {
-                try $0.beginImages(
-                    Pixels(.floats(floats), count: floats.count / (side * side * 3), height: side, width: side),
-                    unitLength: false)
-            }
+    func begin(_ batch: EmbeddingBatch) throws -> Job {
+        switch engine {
+        case .own(let worker): .own(try CLIP.translatingErrors { try worker.begin(batch) })
+        case .pool(let pool): .pooled(pool.begin(batch))
         }
-    }
-
-    func begin(tokens: [[Int32]]) throws -> Job {
-        try begin { try $0.beginTexts(tokens, unitLength: false) }
     }
 
     /// Rows of a batch, one after the other.
     func finish(_ job: Job, normalized: Bool) throws -> [Float] {
-        let values = try CLIP.translatingErrors { try job.encoder.finish(job.job) }
+        let values =
+            switch job {
+            case .own(let finish): try CLIP.translatingErrors(finish)
+            case .pooled(let rows): try rows.wait().get()
+            }
         guard normalized else { return values }
         return Embeddings(values: values, dimension: embeddingDimension).normalized().values
-    }
-
-    private func begin(_ body: (any ImageTextEncoder) throws -> EncodingJob) throws -> Job {
-        // Batches are dealt out among the devices in turn.
-        let encoder = encoders[nextEncoder]
-        nextEncoder = (nextEncoder + 1) % encoders.count
-        return Job(encoder: encoder, job: try CLIP.translatingErrors { try body(encoder) })
     }
 
     private func inBatches(_ count: Int, of size: Int, _ begin: (Range<Int>) throws -> Job) throws -> Embeddings {

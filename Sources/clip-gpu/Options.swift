@@ -39,8 +39,9 @@ struct ComputeOptions: ParsableArguments {
     @Option(
         name: .long,
         help: ArgumentHelp(
-            "auto, cpu, gpu[:N], gpu:all, opencl[:N] or cuda[:N]; `clip-gpu devices` lists them. auto is the best GPU, else "
-                + "the CPU.", valueName: "device"))
+            "auto, cpu, gpu[:N], gpu:all, opencl[:N], cuda[:N], or several with commas between (opencl:0,opencl:1), which "
+                + "share the work; `clip-gpu devices` lists them. auto is the best GPU, else the CPU.",
+            valueName: "device"))
     var device: Device = .automatic
 
     @Flag(name: .long, help: "Fail where --device gpu finds none, instead of using the CPU with a warning.")
@@ -75,7 +76,8 @@ struct ComputeOptions: ParsableArguments {
             towers: towers, activation: model.activation.activation, progress: display.show)
         display.clear()
         for notice in clip.notices { Terminal.say("warning: \(notice)") }
-        Terminal.say("device: \(clip.device), \(clip.precision.rawValue)")
+        for remark in clip.remarks { Terminal.say("note: \(remark)") }
+        for device in clip.devices { Terminal.say("device: \(device), \(clip.precision.rawValue)") }
         return clip
     }
 }

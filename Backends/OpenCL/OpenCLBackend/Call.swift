@@ -76,8 +76,11 @@ struct Call {
         ulong(region.offset / elementSize)
     }
 
-    /// Runs `groups` work-groups of `items` work-items (along the first dimension).
-    func enqueue(on queue: cl_command_queue, groups: (Int, Int, Int), items: Int) throws(BackendError) {
+    /// Runs `groups` work-groups of `items` work-items (along the first dimension). The caller releases the event.
+    func enqueue(
+        on queue: cl_command_queue, groups: (Int, Int, Int), items: Int,
+        event: UnsafeMutablePointer<cl_event?>? = nil
+    ) throws(BackendError) {
         let name = kernel.name
         try check(failure, "binding the arguments of '\(name)'")
         guard Int(bound) == kernel.argumentCount else {
@@ -92,7 +95,7 @@ struct Call {
         let global = [groups.0 * items, groups.1, groups.2]
         let local = [items, 1, 1]
         try check(
-            cl.clEnqueueNDRangeKernel(queue, kernel.handle, 3, nil, global, local, 0, nil, nil),
+            cl.clEnqueueNDRangeKernel(queue, kernel.handle, 3, nil, global, local, 0, nil, event),
             "running '\(name)' over \(global) work-items")
     }
 }

@@ -15,11 +15,14 @@ package struct OpenCLOptions: Sendable {
     }
     /// None: as the device's kind suggests.
     package var family: Family?
-    package var laneCount = 2
+    /// None: three on a GPU (one pass computes, one waits on the device, one is being filled), else two.
+    package var laneCount: Int?
     /// Where program binaries are kept; none for nowhere.
     package var cacheFolder: String?
     /// A folder to read kernel files from instead of those in the binary.
     package var kernelFolder: String?
+    /// Whether what `clip-gpu tune` remembered for the device is used.
+    package var usesTuning = true
     /// Tiles of the matrix product to try instead of the built-in ones, best first.
     package var linearTiles: [LinearTile]?
 
@@ -42,13 +45,18 @@ package final class OpenCLBackend: Backend {
     package private(set) var notices: [String] = []
 
     let cl: COpenCLFunctions
-    let family: OpenCLOptions.Family
+    package let family: OpenCLOptions.Family
+    /// The tile that `clip-gpu tune` found on this device, where it is in use.
+    package private(set) var tunedTile: LinearTile?
     let programs: Programs
+    /// What tuning depends on besides the source of the kernels; and where it is kept.
+    let deviceKey: String
+    let cache: ProgramCache?
     let elementSize: Int
     /// Work-items of a group of the row kernels; see prelude.cl.
     let rowLanes: Int
     /// How products are tiled; weights are laid out for it.
-    private(set) var linearTile: LinearTile
+    package private(set) var linearTile: LinearTile
     /// Zeros for what is not there: no bias, no residual, positions outside a picture.
     private(set) var zeros: Buffer
 
@@ -57,6 +65,8 @@ package final class OpenCLBackend: Backend {
     private var current = 0
     private var passIsOpen = false
     private var lastTicket: UInt64 = 0
+    /// Until when the device's computing is counted, and how much of it there was; nanoseconds.
+    private var counted: (until: UInt64, total: UInt64) = (0, 0)
     /// Results that had to leave their lane before they were asked for.
     private var collected: [Ticket: Result<[Float], BackendError>] = [:]
 
@@ -97,32 +107,37 @@ package final class OpenCLBackend: Backend {
             throw BackendError(.unavailable, "OpenCL: \(device.identifier) cannot be opened")
         }
         self.context = context
-        laneCount = max(1, options.laneCount)
+        laneCount = max(1, options.laneCount ?? (isCPU ? 2 : 3))
         var lanes: [Lane] = []
         for _ in 0..<laneCount {
             lanes.append(
                 try Lane(cl, context, handle.device, largestAllocation: Int(clamping: description.largestAllocation)))
         }
         self.lanes = lanes
+        deviceKey = [description.platform, description.name, description.driver].joined(separator: "\n")
+        cache = options.cacheFolder.map(ProgramCache.init(folder:))
         programs = Programs(
-            cl, context, handle.device,
-            deviceKey: [description.platform, description.name, description.driver].joined(separator: "\n"),
-            cache: options.cacheFolder.map(ProgramCache.init(folder:)), kernelFolder: options.kernelFolder,
+            cl, context, handle.device, deviceKey: deviceKey, cache: cache, kernelFolder: options.kernelFolder,
             commonOptions: "-cl-std=CL1.2 -DHALF=\(elementSize == 2 ? 1 : 0) -DVECTOR=\(family == .vector ? 16 : 4)"
                 + " -DLANES=\(rowLanes) -DUNROLL=\(isCPU && family == .tiled ? 0 : 1)"
         )
         zeros = try Buffer(cl, context, CL_MEM_READ_ONLY, 1 << 16, for: "zeros")
         linearTile = LinearTile.vector
         try zeroFill(zeros, on: lanes[0])
-        try chooseLinearTile(options.linearTiles ?? LinearTile.candidates(family))
+        let tuned = options.linearTiles == nil && options.usesTuning ? rememberedTile() : nil
+        try chooseLinearTile((tuned.map { [$0] } ?? []) + (options.linearTiles ?? LinearTile.candidates(family)))
+        if linearTile == tuned { tunedTile = tuned }
     }
 
     deinit { _ = cl.clReleaseContext(context) }
 
     package func preferredRows(width: Int) -> Int {
-        // Enough tiles to occupy every compute unit several times, and no more than 64 MiB to a matrix four times as wide.
-        let rows = description.kind == .cpu ? 1600 : max(4096, description.computeUnits * 128)
-        return max(64, min(rows, (64 << 20) / (16 * max(width, 1)) * 4))
+        // No more than 256 MiB to a matrix four times as wide in floats.
+        let most = max(64, (64 << 20) / (4 * max(width, 1)))
+        if description.kind == .cpu { return min(1600, most) }
+        let tiles = MicroBatch(
+            computeUnits: description.computeUnits, tileRows: linearTile.groupRows, tileColumns: linearTile.panel)
+        return tiles.rows(width: width, within: min(4096, most)...min(16384, most))
     }
 
     /// Programs built from source and programs read from the cache so far.
@@ -139,16 +154,14 @@ package final class OpenCLBackend: Backend {
         if let pending = lane.pending {
             // The lane is needed and nobody has asked for its result yet: keep it.
             do throws(BackendError) {
-                collected[pending.ticket] = .success(try lane.collect())
+                collected[pending.ticket] = .success(try collect(lane))
             } catch {
                 collected[pending.ticket] = .failure(error)
             }
         }
         if lane.isOpen { try lane.finish() }
         lane.isOpen = true
-        lane.staging.reset()
-        lane.segments = nil
-        lane.guards = []
+        lane.begin()
         lane.arena.releaseRetained()
         lane.arena.retainsReturned = guardsMemory
         passIsOpen = true
@@ -185,7 +198,23 @@ package final class OpenCLBackend: Backend {
         guard let lane = lanes.first(where: { $0.pending?.ticket == ticket }) else {
             throw BackendError(.execution, "the ticket \(ticket.number) was waited on already, or is another backend's")
         }
-        return try lane.collect()
+        return try collect(lane)
+    }
+
+    /// When the pass that was waited for last was on the device.
+    package private(set) var lastPassTimes = PassTimes()
+
+    package var busySeconds: Double { Double(counted.total) * 1e-9 }
+
+    private func collect(_ lane: Lane) throws(BackendError) -> [Float] {
+        let rows = try lane.collect()
+        lastPassTimes = lane.times
+        if let computed = lane.times.computed {
+            let from = max(computed.lowerBound, counted.until)
+            counted.total += max(computed.upperBound, from) - from
+            counted.until = max(computed.upperBound, counted.until)
+        }
+        return rows
     }
 
     // MARK: Memory
@@ -298,10 +327,7 @@ package final class OpenCLBackend: Backend {
         guard byteCount > 0 else { return }
         let bytes = try lane.staging.take(byteCount)
         fill(bytes)
-        try check(
-            cl.clEnqueueWriteBuffer(
-                lane.queue, region.buffer.handle, cl_bool(CL_FALSE), region.offset, byteCount, bytes, 0, nil, nil),
-            "sending \(byteCount) bytes")
+        try lane.send(bytes, byteCount, to: region)
     }
 
     // MARK: Weights
@@ -361,7 +387,7 @@ package final class OpenCLBackend: Backend {
     ) throws(BackendError) {
         var call = Call(cl, kernel)
         bind(&call)
-        try call.enqueue(on: lane.queue, groups: groups, items: items)
+        try lane.enqueue(call, groups: groups, items: items)
     }
 
     /// Takes the first tile whose kernel builds and passes its self-check.

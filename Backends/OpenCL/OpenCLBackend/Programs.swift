@@ -67,7 +67,8 @@ final class Programs {
         return program
     }
 
-    private func text(of file: String) throws(BackendError) -> String {
+    /// The source of a kernel file.
+    func text(of file: String) throws(BackendError) -> String {
         if let kernelFolder {
             guard let bytes = readFile("\(kernelFolder)/\(file).cl") else {
                 throw BackendError(.kernel, "cannot read the kernel file '\(kernelFolder)/\(file).cl'")
