@@ -30,7 +30,7 @@ enum OpenCLIPFolder {
         weights path: String, _ known: KnownWeights, _ options: ModelOptions
     ) throws(ModelError) -> ModelCheckpoint {
         let weights = try reading { () throws(CheckpointError) in try Checkpoint.open(path: path) }
-        var description = try describe(weights, known.configuration, options)
+        var description = try describe(weights, known.configuration, folder: nil, options)
         for index in description.configuration.facts.indices {
             let source = description.configuration.facts[index].source
             description.configuration.facts[index].source = source.replacing(configuration, with: known.source)
