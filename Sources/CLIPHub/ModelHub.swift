@@ -129,22 +129,19 @@ package final class ModelHub {
     private func fetch(_ model: OpenAIModel, _ name: String, _ progress: @escaping ProgressHandler) throws -> LocalModel
     {
         let path = settings.clipCache + "/" + model.file
-        if let size = Files.size(path) {
-            let report = TransferProgress(
-                model: name, file: model.file, folder: settings.clipCache, bytes: size, total: size)
-            if try CLIPHub.sha256(ofFile: path, { try progress(report) }) == model.sha256 {
-                return LocalModel(path: path)
-            }
+        let transfer = FileTransfer(
+            url: "\(settings.openAIEndpoint)/\(model.sha256)/\(model.file)", model: name, name: model.file,
+            folder: settings.clipCache, size: nil, digest: .sha256(model.sha256), destination: path, isSuspect: true,
+            lockPath: settings.clipCache + "/.locks/" + model.file + ".lock")
+        let report = TransferProgress(model: name, file: model.file, folder: settings.clipCache, bytes: 0)
+        if try transfer.isThere({ try progress(report) }) { return LocalModel(path: path) }
+        if settings.isOffline, Files.exists(path) {
+            throw HubError.model(
+                "\(path) is not what OpenAI published as \(name), and HF_HUB_OFFLINE says that nothing is fetched")
         }
         let client = try online(name)
-        let locks = settings.clipCache + "/.locks"
-        try Files.makeFolder(locks)
-        if Files.size(path) != nil { try Files.remove(path) }
-        try FileTransfer(
-            url: "\(settings.openAIEndpoint)/\(model.sha256)/\(model.file)", model: name, name: model.file,
-            folder: settings.clipCache, size: nil, digest: .sha256(model.sha256), destination: path,
-            lockPath: locks + "/" + model.file + ".lock"
-        ).run(client, settings, progress)
+        try Files.makeFolder(settings.clipCache + "/.locks")
+        try transfer.run(client, settings, progress)
         return LocalModel(path: path)
     }
 
@@ -168,7 +165,7 @@ package final class ModelHub {
 
     private func known(_ weights: OpenCLIPWeights, _ path: String, tokenizerFolder: String?) -> LocalModel {
         LocalModel(
-            path: path, known: (weights.configuration, "open_clip's table, \(weights.name)"),
+            path: path, known: (weights.configuration, "known weights (open_clip's table)"),
             tokenizerFolder: tokenizerFolder)
     }
 

@@ -433,6 +433,9 @@ struct KnownWeightsTests {
             #expect(paths(folder + "/.cache/clip") == [".locks/ViT-B-32.pt.lock"])
             try Data(large).write(to: URL(fileURLWithPath: folder + "/.cache/clip/ViT-B-32.pt"))
             #expect(ModelHub(settings).local(name) == nil)
+            // It stays until there is something better.
+            #expect(throws: HubError.self) { try ModelHub(settings).download(name) { _ in } }
+            #expect(bytes(folder + "/.cache/clip/ViT-B-32.pt") == large)
         }
     }
 
@@ -448,7 +451,7 @@ struct KnownWeightsTests {
             #expect(model.path.hasSuffix("/open_clip_pytorch_model.bin"))
             #expect(bytes(model.path) == large)
             #expect(model.known?.configuration["model_cfg"]?["embed_dim"]?.integer == 512)
-            #expect(model.known?.source == "open_clip's table, ViT-B-32/laion2b_s34b_b79k")
+            #expect(model.known?.source == "known weights (open_clip's table)")
             #expect(model.tokenizerFolder == nil)
             #expect(!server.requests.contains { $0.path.hasSuffix("/config.json") })
             #expect(ModelHub(settings).local(name)?.path == model.path)
