@@ -57,36 +57,13 @@ public final class CLIP {
     private let engine: Engine
     private let loaded: [LoadedDevice]
     private let images: ImagePreprocessor
-    private let tokenizer: BytePairTokenizer
+    /// None where only pictures will be embedded.
+    private let tokenizer: (any TextTokenizer)?
 
     private init(_ model: ModelCheckpoint, _ selection: DeviceSelection, towers: Towers) throws {
         information = ModelInformation(model)
         images = ImagePreprocessor(try Preprocessing(model.configuration.preprocessing))
-        switch model.configuration.tokenizer {
-        case .openAI: tokenizer = BytePairTokenizer(specialTokens: .openAI)
-        case .openCLIP: tokenizer = BytePairTokenizer(specialTokens: .openCLIP)
-        case .other, .folder:
-            let name =
-                switch model.configuration.tokenizer {
-                case .folder(let folder): folder.path
-                case .other(let name): name
-                default: ""
-                }
-            tokenizer = BytePairTokenizer(specialTokens: .openCLIP)
-            if towers.contains(.text) {
-                throw CLIPError(
-                    .model,
-                    "\(model.weights.name) was trained with the tokenizer \(name), which cannot be read yet; "
-                        + "only its pictures can be embedded.")
-            }
-        }
-        let vocabulary = model.configuration.text.vocabularySize
-        if towers.contains(.text), vocabulary != tokenizer.vocabularySize {
-            throw CLIPError(
-                .model,
-                "\(model.weights.name) has a vocabulary of \(vocabulary) tokens: its sentences need another "
-                    + "tokenizer than CLIP's of \(tokenizer.vocabularySize); only its pictures can be embedded.")
-        }
+        tokenizer = towers.contains(.text) ? try textTokenizer(model) : nil
         var notices = selection.notices
         switch selection.devices {
         case .one(let opened):
@@ -206,7 +183,9 @@ public final class CLIP {
         var options = PreparationOptions()
         options.truncatesText = truncate
         let preparer = preparer(options)
-        return TokenizedText(ids: try texts.map { try preparer.tokens($0) }, contextLength: information.contextLength)
+        return TokenizedText(
+            ids: try texts.map { try preparer.tokens($0) }, contextLength: information.contextLength,
+            paddingID: information.paddingID)
     }
 
     // MARK: On the device
