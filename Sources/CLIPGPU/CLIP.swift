@@ -99,13 +99,14 @@ public final class CLIP {
     ///   - strict: whether a GPU that is asked for and missing is an error instead of a notice.
     ///   - towers: what will be encoded.
     ///   - activation: for files of weights that do not say which activation their model has.
+    ///   - imageSize: pixels a side of the pictures, where it is not to be the model's own; its positions are resized.
     /// - Throws: `CLIPError` with the code `.model` or `.device`.
     public static func load(
         _ model: String? = nil, device: Device = .automatic, precision: Precision = .automatic, threads: Int? = nil,
-        strict: Bool = false, towers: Towers = .both, activation: Activation? = nil
+        strict: Bool = false, towers: Towers = .both, activation: Activation? = nil, imageSize: Int? = nil
     ) throws -> CLIP {
         try translatingErrors {
-            let checkpoint = try open(model, ModelOptions(activation: activation?.function))
+            let checkpoint = try open(model, ModelOptions(activation: activation?.function, imageSize: imageSize))
             let opened = try OpenedDevices(device, precision: precision, threads: threads, strict: strict)
             return try CLIP(checkpoint, opened, towers: towers)
         }
@@ -114,12 +115,16 @@ public final class CLIP {
     /// What a model is, without loading its weights; none for the built-in demonstration model.
     ///
     /// - Throws: `CLIPError` with the code `.model`.
-    public static func inspect(_ model: String? = nil, activation: Activation? = nil) throws -> ModelInformation {
-        try translatingErrors { ModelInformation(try open(model, ModelOptions(activation: activation?.function))) }
+    public static func inspect(
+        _ model: String? = nil, activation: Activation? = nil, imageSize: Int? = nil
+    ) throws -> ModelInformation {
+        try translatingErrors {
+            ModelInformation(try open(model, ModelOptions(activation: activation?.function, imageSize: imageSize)))
+        }
     }
 
     static func open(_ model: String?, _ options: ModelOptions = ModelOptions()) throws -> ModelCheckpoint {
-        guard let model else { return try demonstration() }
+        guard let model else { return try demonstration(options) }
         guard fileExists(model) else {
             throw CLIPError(
                 .model,
@@ -130,14 +135,14 @@ public final class CLIP {
     }
 
     /// The model whose bytes are part of the program.
-    private static func demonstration() throws -> ModelCheckpoint {
+    private static func demonstration(_ options: ModelOptions) throws -> ModelCheckpoint {
         let weights = UnsafeRawBufferPointer(start: clip_demo_weights_bytes(), count: clip_demo_weights_count())
         let config = UnsafeRawBufferPointer(start: clip_demo_config_bytes(), count: clip_demo_config_count())
         let preprocessor = UnsafeRawBufferPointer(
             start: clip_demo_preprocessor_bytes(), count: clip_demo_preprocessor_count())
         return try ModelCheckpoint(
             weights: Safetensors.read(StaticMemory(weights, name: "the demonstration model")),
-            config: JSON(parsing: config), preprocessor: JSON(parsing: preprocessor))
+            config: JSON(parsing: config), preprocessor: JSON(parsing: preprocessor), options: options)
     }
 
     // MARK: Before the device

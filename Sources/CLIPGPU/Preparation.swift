@@ -59,7 +59,7 @@ extension Preparer {
     func tokens(_ text: String) throws(CLIPError) -> [Int32] {
         do throws(TokenizerError) {
             let padded = try tokenizer.tokenize(text, contextLength: contextLength, truncate: options.truncatesText)
-            let end = padded.firstIndex(of: tokenizer.endOfText) ?? padded.count - 1
+            let end = padded.lastIndex(of: tokenizer.endOfText) ?? padded.count - 1
             return Array(padded[...end])
         } catch {
             throw CLIPError(.input, error.description)

@@ -18,14 +18,14 @@ struct Inspect: ParsableCommand {
                 + "$CLIP_GPU_MODEL, else the demonstration model.", valueName: "model"))
     var model: String?
 
-    @OptionGroup var activation: ActivationOption
+    @OptionGroup var overrides: OverrideOptions
 
     @Flag(name: .long, help: "One JSON object: name to value and source.")
     var json = false
 
     func run() throws {
         let information = try CLIP.inspect(
-            ModelOptions.resolved(model), activation: activation.activation)
+            ModelOptions.resolved(model), activation: overrides.activation, imageSize: overrides.imageSize)
         if json {
             let members = information.facts.map {
                 "  \(JSONText.quoted($0.name)): {\"value\": \(JSONText.quoted($0.value)), "

@@ -12,7 +12,7 @@ struct ModelOptions: ParsableArguments {
                 + "shapes.", valueName: "path"))
     var model: String?
 
-    @OptionGroup var activation: ActivationOption
+    @OptionGroup var overrides: OverrideOptions
 
     /// The model's path; none for the demonstration model, which is said.
     func resolved() -> String? { Self.resolved(model) }
@@ -28,11 +28,25 @@ struct ModelOptions: ParsableArguments {
     }
 }
 
-struct ActivationOption: ParsableArguments {
+/// What the caller says of a model instead of its files.
+struct OverrideOptions: ParsableArguments {
     @Option(
         name: .long,
         help: "quickgelu, gelu or gelu-tanh: for files of weights that do not say which their model has.")
     var activation: Activation?
+
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
+            "Side of the pictures, where it is not to be the model's own; positions are resized as the model's library "
+                + "resizes them.", valueName: "pixels"))
+    var imageSize: Int?
+
+    func validate() throws {
+        if let imageSize, !(1...4096).contains(imageSize) {
+            throw ValidationError("--image-size takes a number from 1 to 4096, not \(imageSize).")
+        }
+    }
 }
 
 struct ComputeOptions: ParsableArguments {
@@ -70,7 +84,7 @@ struct ComputeOptions: ParsableArguments {
     func load(_ model: ModelOptions, towers: CLIP.Towers = .both) throws -> CLIP {
         let clip = try CLIP.load(
             model.resolved(), device: device, precision: precision, threads: threads, strict: strictDevice,
-            towers: towers, activation: model.activation.activation)
+            towers: towers, activation: model.overrides.activation, imageSize: model.overrides.imageSize)
         for notice in clip.notices { Terminal.say("warning: \(notice)") }
         Terminal.say("device: \(clip.device), \(clip.precision.rawValue)")
         return clip
