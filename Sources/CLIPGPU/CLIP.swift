@@ -48,8 +48,16 @@ public final class CLIP {
     private let images: ImagePreprocessor
     private let tokenizer: BytePairTokenizer
     private var nextEncoder = 0
+    /// For benchmarks: the model once more, and the first device's peak.
+    let reopen: () throws -> ModelCheckpoint
+    let measurePeak: ((Double) -> Double)?
 
-    private init(_ model: ModelCheckpoint, _ opened: OpenedDevices, towers: Towers) throws {
+    private init(
+        _ model: ModelCheckpoint, _ opened: OpenedDevices, towers: Towers,
+        reopen: @escaping () throws -> ModelCheckpoint
+    ) throws {
+        self.reopen = reopen
+        measurePeak = opened.devices[0].measurePeak
         information = ModelInformation(model)
         images = ImagePreprocessor(try Preprocessing(model.configuration.preprocessing))
         switch model.configuration.tokenizer {
@@ -105,9 +113,9 @@ public final class CLIP {
         strict: Bool = false, towers: Towers = .both, activation: Activation? = nil
     ) throws -> CLIP {
         try translatingErrors {
-            let checkpoint = try open(model, ModelOptions(activation: activation?.function))
+            let checkpoint = { try open(model, ModelOptions(activation: activation?.function)) }
             let opened = try OpenedDevices(device, precision: precision, threads: threads, strict: strict)
-            return try CLIP(checkpoint, opened, towers: towers)
+            return try CLIP(checkpoint(), opened, towers: towers, reopen: checkpoint)
         }
     }
 

@@ -97,18 +97,24 @@ struct OpenedDevice {
     let encoder: (ModelCheckpoint, CLIPModel.Towers) throws -> any ImageTextEncoder
     let selfTest: () throws -> SelfTestReport
     let notices: () -> [String]
+    /// Floating-point (in int8, integer) operations per second that no product can exceed, measured for this many
+    /// seconds; none where the backend cannot tell.
+    let measurePeak: ((Double) -> Double)?
 
-    private init<B: Backend>(_ backend: B, notices: @escaping () -> [String]) {
+    private init<B: Backend>(
+        _ backend: B, notices: @escaping () -> [String] = { [] }, measurePeak: ((Double) -> Double)? = nil
+    ) {
         info = backend.device
         encoder = { try CLIPEncoder($0, backend: backend, towers: $1) }
         selfTest = { try OpenedDevice.check(backend) }
         self.notices = notices
+        self.measurePeak = measurePeak
     }
 
     static func cpu(_ precision: Precision, threads: Int?) throws -> OpenedDevice {
         let backend = try CPUBackend(
             options: CPUOptions(threads: threads, precision: precision.resolved(for: .cpu)))
-        return OpenedDevice(backend, notices: { [] })
+        return OpenedDevice(backend, measurePeak: { backend.measurePeak(seconds: $0) })
     }
 
     static func openCL(_ description: OpenCLDeviceDescription, _ precision: Precision) throws -> OpenedDevice {
