@@ -59,8 +59,15 @@ public final class CLIP {
     private let images: ImagePreprocessor
     /// None where only pictures will be embedded.
     private let tokenizer: (any TextTokenizer)?
+    /// For benchmarks: the model once more, and the peak of the device, where it is one.
+    let reopen: () throws -> ModelCheckpoint
+    let measurePeak: (() throws -> Double)?
 
-    private init(_ model: ModelCheckpoint, _ selection: DeviceSelection, towers: Towers) throws {
+    private init(
+        _ model: ModelCheckpoint, _ selection: DeviceSelection, towers: Towers,
+        reopen: @escaping () throws -> ModelCheckpoint
+    ) throws {
+        self.reopen = reopen
         information = ModelInformation(model)
         images = ImagePreprocessor(try Preprocessing(model.configuration.preprocessing))
         tokenizer = towers.contains(.text) ? try textTokenizer(model) : nil
@@ -69,6 +76,7 @@ public final class CLIP {
         case .one(let opened):
             let worker = try opened.load(model, towers)
             engine = .own(worker)
+            measurePeak = opened.measurePeak
             loaded = [worker.device]
         case .several(let sources, let precision, let all):
             let pool = DevicePool(
@@ -76,6 +84,7 @@ public final class CLIP {
             if let failure = pool.failures.first, all || pool.devices.isEmpty { throw failure }
             notices += pool.failures.map { "a GPU is left out: \($0.description)" }
             engine = .pool(pool)
+            measurePeak = nil
             loaded = pool.devices
         }
         devices = loaded.map(\.description)
@@ -108,9 +117,9 @@ public final class CLIP {
     ) throws -> CLIP {
         try translatingErrors {
             let options = ModelOptions(activation: activation?.function, imageSize: imageSize)
-            let checkpoint = try open(model, options, progress)
+            let checkpoint = { try open(model, options, progress) }
             let selection = try DeviceSelection(device, precision: precision, threads: threads, strict: strict)
-            return try CLIP(checkpoint, selection, towers: towers)
+            return try CLIP(checkpoint(), selection, towers: towers, reopen: checkpoint)
         }
     }
 
