@@ -52,7 +52,7 @@ package final class OpenCLBackend: Backend {
 
     let cl: COpenCLFunctions
     let family: OpenCLOptions.Family
-    let programs: Programs
+    private(set) var programs: Programs
     let elementSize: Int
     /// Work-items of a group of the row kernels; see prelude.cl.
     let rowLanes: Int
@@ -62,12 +62,15 @@ package final class OpenCLBackend: Backend {
     package private(set) var matrixStep: MatrixStep?
     /// Its tiles that passed their self-check.
     private(set) var matrixTiles: [MatrixTile] = []
+    /// Those among them whose shared memory is an argument of the kernel.
+    private(set) var sharesByArgument: Set<MatrixTile> = []
     let emulatesMatrixSteps: Bool
     /// Zeros for what is not there: no bias, no residual, positions outside a picture.
     private(set) var zeros: Buffer
 
-    private let context: cl_context
-    private let lanes: [Lane]
+    private var context: cl_context
+    private var lanes: [Lane]
+    private let open: () throws(BackendError) -> (cl_context, [Lane], Programs)
     private var current = 0
     private var passIsOpen = false
     private var lastTicket: UInt64 = 0
@@ -101,41 +104,66 @@ package final class OpenCLBackend: Backend {
         family = options.family ?? (isCPU ? .vector : .tiled)
         rowLanes = family == .vector ? 1 : min(64, description.largestWorkGroup)
 
-        var status: cl_int = 0
-        var properties: [cl_context_properties] = [
-            cl_context_properties(CL_CONTEXT_PLATFORM), cl_context_properties(Int(bitPattern: handle.platform)), 0,
-        ]
-        var devices: cl_device_id? = handle.device
-        guard let context = cl.clCreateContext(&properties, 1, &devices, nil, nil, &status) else {
-            try check(status, "opening \(device.identifier), \(device.name)")
-            throw BackendError(.unavailable, "OpenCL: \(device.identifier) cannot be opened")
-        }
-        self.context = context
         laneCount = max(1, options.laneCount)
-        var lanes: [Lane] = []
-        for _ in 0..<laneCount {
-            lanes.append(
-                try Lane(cl, context, handle.device, largestAllocation: Int(clamping: description.largestAllocation)))
+        let commonOptions = Self.commonOptions(
+            half: elementSize == 2, family, rowLanes: rowLanes, unrolls: !(isCPU && family == .tiled))
+        open = { [cl, description, laneCount] () throws(BackendError) in
+            try Self.open(cl, handle, description, laneCount: laneCount, options, commonOptions)
         }
-        self.lanes = lanes
-        programs = Programs(
-            cl, context, handle.device,
-            deviceKey: [description.platform, description.name, description.driver].joined(separator: "\n"),
-            cache: options.cacheFolder.map(ProgramCache.init(folder:)), kernelFolder: options.kernelFolder,
-            commonOptions: "-cl-std=CL1.2 -DHALF=\(elementSize == 2 ? 1 : 0) -DVECTOR=\(family == .vector ? 16 : 4)"
-                + " -DLANES=\(rowLanes) -DUNROLL=\(isCPU && family == .tiled ? 0 : 1)"
-        )
+        (context, lanes, programs) = try open()
         zeros = try Buffer(cl, context, CL_MEM_READ_ONLY, 1 << 16, for: "zeros")
         linearTile = LinearTile.vector
         emulatesMatrixSteps = options.emulatesMatrixSteps
         try zeroFill(zeros, on: lanes[0])
         try chooseLinearTile(options.linearTiles ?? LinearTile.candidates(family))
         if self.precision == .fp16 {
-            chooseMatrixStep(options.matrixSteps ?? description.matrixSteps, options.matrixTiles)
+            try chooseMatrixStep(options.matrixSteps ?? description.matrixSteps, options.matrixTiles)
         }
     }
 
     deinit { _ = cl.clReleaseContext(context) }
+
+    static func commonOptions(half: Bool, _ family: OpenCLOptions.Family, rowLanes: Int, unrolls: Bool) -> String {
+        "-cl-std=CL1.2 -DHALF=\(half ? 1 : 0) -DVECTOR=\(family == .vector ? 16 : 4) -DLANES=\(rowLanes)"
+            + " -DUNROLL=\(unrolls ? 1 : 0)"
+    }
+
+    private static func open(
+        _ cl: COpenCLFunctions, _ handle: OpenCLDevices.Handle, _ description: OpenCLDeviceDescription, laneCount: Int,
+        _ options: OpenCLOptions, _ commonOptions: String
+    ) throws(BackendError) -> (cl_context, [Lane], Programs) {
+        var status: cl_int = 0
+        var properties: [cl_context_properties] = [
+            cl_context_properties(CL_CONTEXT_PLATFORM), cl_context_properties(Int(bitPattern: handle.platform)), 0,
+        ]
+        var devices: cl_device_id? = handle.device
+        guard let context = cl.clCreateContext(&properties, 1, &devices, nil, nil, &status) else {
+            try check(status, "opening \(description.identifier), \(description.name)")
+            throw BackendError(.unavailable, "OpenCL: \(description.identifier) cannot be opened")
+        }
+        var lanes: [Lane] = []
+        for _ in 0..<laneCount {
+            lanes.append(
+                try Lane(cl, context, handle.device, largestAllocation: Int(clamping: description.largestAllocation)))
+        }
+        let programs = Programs(
+            cl, context, handle.device,
+            deviceKey: [description.platform, description.name, description.driver].joined(separator: "\n"),
+            cache: options.cacheFolder.map(ProgramCache.init(folder:)), kernelFolder: options.kernelFolder,
+            commonOptions: commonOptions)
+        return (context, lanes, programs)
+    }
+
+    /// Opens the device anew: a fault of a kernel takes its context with it, and everything made there.
+    private func reopen() throws(BackendError) {
+        let old = context
+        (context, lanes, programs) = try open()
+        _ = cl.clReleaseContext(old)
+        zeros = try Buffer(cl, context, CL_MEM_READ_ONLY, 1 << 16, for: "zeros")
+        current = 0
+        passIsOpen = false
+        try zeroFill(zeros, on: lanes[0])
+    }
 
     package func preferredRows(width: Int) -> Int {
         // Enough tiles to occupy every compute unit several times, and no more than 64 MiB to a matrix four times as wide.
@@ -385,17 +413,25 @@ package final class OpenCLBackend: Backend {
     }
 
     /// Takes the first step of which a tile builds and passes its self-check, with all tiles that do.
-    private func chooseMatrixStep(_ steps: [MatrixStep], _ tiles: [MatrixTile]?) {
+    private func chooseMatrixStep(_ steps: [MatrixStep], _ tiles: [MatrixTile]?) throws(BackendError) {
         for step in steps {
             matrixStep = step
             var passed: [MatrixTile] = []
             for tile in tiles?.filter({ $0.step == step }) ?? MatrixTile.table(step) {
                 matrixTiles = [tile]
                 do throws(BackendError) {
-                    try checkMatrixProduct()
+                    do throws(BackendError) {
+                        try checkMatrixProduct()
+                    } catch {
+                        guard tile.sharedMemory > 48 << 10, !emulatesMatrixSteps else { throw error }
+                        if error.code != .kernel { try reopen() }
+                        sharesByArgument.insert(tile)
+                        try checkMatrixProduct()
+                    }
                     passed.append(tile)
                 } catch {
                     notices.append("linear \(tile) was passed over on \(device.identifier): \(error.description)")
+                    if error.code != .kernel { try reopen() }
                 }
             }
             matrixTiles = passed
