@@ -85,7 +85,13 @@ private let compilers: (clang: String, library: String, ptxas: String)? = {
                 continue
             }
             let ptx = try String(contentsOfFile: path("kernel.ptx"), encoding: .utf8)
-            for architecture in variant.step == .wgmma ? ["sm_90a"] : ["sm_80", "sm_90", "sm_90a"] {
+            let architectures =
+                switch variant.step {
+                case .wgmma: ["sm_90a"]
+                case .mma: ["sm_80", "sm_90", "sm_90a"]
+                case nil: ["sm_80"]
+                }
+            for architecture in architectures {
                 let text =
                     variant.step == .wgmma
                     ? try PTXSplice.spliced(ptx)

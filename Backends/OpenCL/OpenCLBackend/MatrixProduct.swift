@@ -96,7 +96,7 @@ extension OpenCLBackend {
     /// Compares products with the host's; throws where one does not build or computes wrongly.
     func checkMatrixProduct() throws(BackendError) {
         // More steps than slots, inputs that do not fill one, columns and rows over a tile's edge.
-        try checkLinear(rows: 150, inputs: 328, outputs: 300)
-        try checkLinear(rows: 7, inputs: 45, outputs: 70)
+        try checkLinear(rows: 150, inputs: 328, outputs: 300, layout: .matrix)
+        try checkLinear(rows: 7, inputs: 45, outputs: 70, layout: .matrix)
     }
 }

@@ -58,6 +58,8 @@ package final class OpenCLBackend: Backend {
     let rowLanes: Int
     /// How products are tiled; weights are laid out for it.
     private(set) var linearTile: LinearTile
+    /// Tiles to choose it from; none left once it is chosen.
+    private var linearTiles: [LinearTile]
     /// The instructions that products and attention use; none for plain OpenCL C.
     package private(set) var matrixStep: MatrixStep?
     /// Its tiles that passed their self-check.
@@ -113,12 +115,14 @@ package final class OpenCLBackend: Backend {
         (context, lanes, programs) = try open()
         zeros = try Buffer(cl, context, CL_MEM_READ_ONLY, 1 << 16, for: "zeros")
         linearTile = LinearTile.vector
+        linearTiles = options.linearTiles ?? LinearTile.candidates(family)
         emulatesMatrixSteps = options.emulatesMatrixSteps
         try zeroFill(zeros, on: lanes[0])
-        try chooseLinearTile(options.linearTiles ?? LinearTile.candidates(family))
         if self.precision == .fp16 {
             try chooseMatrixStep(options.matrixSteps ?? description.matrixSteps, options.matrixTiles)
         }
+        // With tensor cores, plain products are for what these cannot do: built when a model has it, not at every first start.
+        if matrixStep == nil { try chooseLinearTile() }
     }
 
     deinit { _ = cl.clReleaseContext(context) }
@@ -441,12 +445,15 @@ package final class OpenCLBackend: Backend {
     }
 
     /// Takes the first tile whose kernel builds and passes its self-check.
-    private func chooseLinearTile(_ candidates: [LinearTile]) throws(BackendError) {
+    func chooseLinearTile() throws(BackendError) {
+        let candidates = linearTiles
+        if candidates.isEmpty { return }
+        linearTiles = []
         var failure = BackendError(.kernel, "there is no variant of the matrix product to try")
         for tile in candidates {
             linearTile = tile
             do throws(BackendError) {
-                try checkLinear()
+                try checkLinear(layout: .panels)
                 return
             } catch {
                 notices.append("linear \(tile) was passed over on \(device.identifier): \(error.description)")
