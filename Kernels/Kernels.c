@@ -51,6 +51,9 @@ static const unsigned char mma_linear[] = {
 static const unsigned char mma_attention[] = {
 #embed "OpenCL/mma/attention.cl"
 };
+static const unsigned char wgmma_linear[] = {
+#embed "OpenCL/wgmma/linear.cl"
+};
 
 #define SOURCE(name) {#name, name, sizeof(name)}
 #define SOURCE_IN(folder, name) {#folder "/" #name, folder##_##name, sizeof(folder##_##name)}
@@ -59,6 +62,7 @@ static const CLIPKernelSource sources[] = {
     SOURCE(patches),   SOURCE(pixels), SOURCE(tokens),      SOURCE(averagePool), SOURCE(rows),
     SOURCE(peak),
     SOURCE_IN(nvidia, ptx), SOURCE_IN(nvidia, epilogue), SOURCE_IN(mma, linear), SOURCE_IN(mma, attention),
+    SOURCE_IN(wgmma, linear),
 };
 
 const CLIPKernelSource *clip_opencl_kernel(const char *name) {

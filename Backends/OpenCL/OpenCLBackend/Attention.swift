@@ -188,20 +188,28 @@ extension OpenCLBackend {
         return y
     }
 
+    /// No more warps than the queries need: one has 16.
+    private static func warps(longestQueries: Int) -> Int { longestQueries <= 32 ? 2 : 4 }
+
+    static func tensorCoreKnobs(_ shape: AttentionShape, longestQueries: Int) -> [(String, Int)] {
+        let wide = max(shape.keyWidth, shape.valueWidth) > 64
+        return [
+            ("KEY_WIDTH", shape.keyWidth), ("VALUE_WIDTH", shape.valueWidth), ("KEY_TILE", wide ? 32 : 64),
+            ("STAGES", wide ? 1 : 2), ("WARPS", warps(longestQueries: longestQueries)), ("LOCAL_ARGUMENT", 0),
+        ]
+    }
+
     /// Kernel: mma/attention.cl.
     private func tensorCoreAttention(
         _ x: OpenCLQueryKeyValueMatrix, _ sequences: Sequences, bias: OpenCLAttentionBias?, flags: Int,
         into y: OpenCLMatrix
     ) throws(BackendError) {
-        let wide = max(x.shape.keyWidth, x.shape.valueWidth) > 64
-        // No more warps than the queries need: one has 16.
-        let warps = sequences.longestQueries <= 32 ? 2 : 4
-        let knobs = [
-            ("KEY_WIDTH", x.shape.keyWidth), ("VALUE_WIDTH", x.shape.valueWidth), ("KEY_TILE", wide ? 32 : 64),
-            ("STAGES", wide ? 1 : 2), ("WARPS", warps), ("EMULATED", emulatesMatrixSteps ? 1 : 0),
-        ]
+        let knobs = Self.tensorCoreKnobs(x.shape, longestQueries: sequences.longestQueries)
+        let warps = Self.warps(longestQueries: sequences.longestQueries)
         let segments = try upload(sequences)
-        let kernel = try programs.program(["nvidia/ptx", "mma/attention"], knobs).kernel("attention")
+        let kernel = try programs.program(
+            ["nvidia/ptx", "mma/attention"], knobs + [("EMULATED", emulatesMatrixSteps ? 1 : 0)]
+        ).kernel("attention")
         let blocks = (sequences.longestQueries + warps * 16 - 1) / (warps * 16)
         try run(kernel, groups: (blocks, x.shape.heads, sequences.count), items: 32, itemRows: warps) { call in
             call.matrix(x.queriesAndValues)

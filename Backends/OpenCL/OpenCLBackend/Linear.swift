@@ -138,6 +138,7 @@ extension OpenCLBackend {
         let hasBias = bias != nil || fold?.bias != nil
         // Of products side by side, x has to begin at a multiple of 16 bytes for each.
         let layout = wanted ?? (matrixStep != nil && (groups == 1 || inputs % 8 == 0) ? .matrix : .panels)
+        if layout == .panels { try chooseLinearTile() }
         let panel = layout == .matrix ? Self.paddedColumns : linearTile.panel
         let columns = Self.padded(order.count, to: panel)
         let step = columns * (layout == .matrix ? Self.padded(inputs, to: Self.paddedInputs) : inputs)
@@ -285,16 +286,19 @@ extension OpenCLBackend {
     }
 
     /// Compares a product with the host's; throws where the kernel does not build or computes wrongly.
-    func checkLinear(rows: Int = 37, inputs: Int = 45, outputs: Int = 70) throws(BackendError) {
+    func checkLinear(
+        rows: Int = 37, inputs: Int = 45, outputs: Int = 70, layout: ProductWeights.Layout
+    ) throws(BackendError) {
         // Small multiples of 1/8: exact in halves, and so are their sums.
         func value(_ seed: Int) -> Float { Float((seed * 37 + seed / 11) % 17 - 8) / 8 }
         let x = (0..<(rows * inputs)).map { value($0) }
         let weight = (0..<(outputs * inputs)).map { value($0 + 5) }
         let bias = (0..<outputs).map { value($0 + 9) }
-        let prepared = try prepare(
-            LinearParameters(
-                weight: HostMatrix(HostTensor(weight, shape: [outputs, inputs])),
-                bias: [HostTensor(bias, shape: [outputs])]))
+        let prepared = OpenCLLinear(
+            norm: nil,
+            product: try pack(
+                weight, inputs: inputs, order: Array(0..<outputs), bias: bias, outputs: outputs, flags: 0,
+                layout: layout))
         try begin()
         let y = try linear(try upload(x, rows: rows, columns: inputs), prepared)
         let found = try wait(try submit(y))

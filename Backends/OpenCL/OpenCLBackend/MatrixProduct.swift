@@ -9,25 +9,32 @@ extension OpenCLBackend {
     static let paddedInputs = 64
 
     /// A weight as the kernels of a step read it: `[columns, padded][inputs, padded]` halves, zeros in the padding; column
-    /// 8t + 2j + e of every 32 at 8j + 2t + e. Column c of the product is row `order[c]`; with several matrices `order` holds
+    /// 8t + 2j + e of every 32 at 8j + 2t + e. For `wgmma` in pieces, `[panel][inputs / 64][256][64]`, the eighths of
+    /// 64 inputs exchanged as its shared memory has them. Column c of the product is row `order[c]`; with several matrices `order` holds
     /// `columns` of each.
     func matrixLayout(_ weight: [Float], inputs: Int, order: [Int], columns: Int) -> [UInt16] {
         let padded = Self.padded(columns, to: Self.paddedColumns)
         let depth = Self.padded(inputs, to: Self.paddedInputs)
         let groups = columns == 0 ? 0 : order.count / columns
         let count = groups * padded * depth
+        let inPieces = matrixStep == .wgmma
         return [UInt16](unsafeUninitializedCapacity: count) { packed, initialized in
             weight.withUnsafeBufferPointer { weight in
                 for place in 0..<(groups * padded) {
                     let (group, within) = (place / padded, place % padded)
                     let column = within / 32 * 32 + within % 8 / 2 * 8 + within % 32 / 8 * 2 + within % 2
-                    let to = place * depth
                     let used = column < columns ? inputs : 0
-                    if used > 0 {
-                        let from = order[group * columns + column] * inputs
-                        for k in 0..<inputs { packed[to + k] = Float16(weight[from + k]).bitPattern }
+                    let from = used > 0 ? order[group * columns + column] * inputs : 0
+                    for start in stride(from: 0, to: depth, by: 8) {
+                        let to =
+                            inPieces
+                            ? place / 256 * 256 * depth + (start / 64 * 256 + place % 256) * 64
+                                + (start % 64 / 8 ^ place % 8) * 8
+                            : place * depth + start
+                        for k in 0..<8 {
+                            packed[to + k] = start + k < used ? Float16(weight[from + start + k]).bitPattern : 0
+                        }
                     }
-                    for k in used..<depth { packed[to + k] = 0 }
                 }
             }
             initialized = count
@@ -74,18 +81,22 @@ extension OpenCLBackend {
             call.uint(rowMap?.rowsIn ?? 1)
             call.uint(rowMap?.rowsOut ?? 0)
             call.uint(rowMap?.first ?? 0)
+            if sharesByArgument.contains(tile) { call.local(tile.sharedMemory) }
         }
     }
 
     private func matrixProgram(_ tile: MatrixTile) throws(BackendError) -> Program {
-        try programs.program(tile.files, tile.knobs + [("EMULATED", emulatesMatrixSteps ? 1 : 0)])
+        let knobs = [
+            ("EMULATED", emulatesMatrixSteps ? 1 : 0), ("LOCAL_ARGUMENT", sharesByArgument.contains(tile) ? 1 : 0),
+        ]
+        return try programs.program(
+            tile.files, tile.knobs + knobs, splices: tile.step == .wgmma && !emulatesMatrixSteps)
     }
 
-    /// Compares products of every tile with the host's, and attention where it is on tensor cores; throws where one does not build or
-    /// computes wrongly. The sums are exact, so every tile has to give the same bytes.
+    /// Compares products with the host's; throws where one does not build or computes wrongly.
     func checkMatrixProduct() throws(BackendError) {
         // More steps than slots, inputs that do not fill one, columns and rows over a tile's edge.
-        try checkLinear(rows: 150, inputs: 328, outputs: 300)
-        try checkLinear(rows: 7, inputs: 45, outputs: 70)
+        try checkLinear(rows: 150, inputs: 328, outputs: 300, layout: .matrix)
+        try checkLinear(rows: 7, inputs: 45, outputs: 70, layout: .matrix)
     }
 }

@@ -20,6 +20,8 @@ package struct MatrixTile: Sendable, Hashable, CustomStringConvertible {
     /// Inputs in one slot of shared memory, and slots.
     package var depth: Int
     package var stages: Int
+    /// A step is multiplied while the next is begun; `wgmma` only.
+    package var overlaps: Bool
     /// Work-groups that a multiprocessor holds at once, and the rate that it reaches with them relative to the best tile: what the
     /// choice by the number of rows reckons with. Estimated, not yet measured.
     package var resident: Int
@@ -27,8 +29,9 @@ package struct MatrixTile: Sendable, Hashable, CustomStringConvertible {
 
     package init(
         step: MatrixStep, rows: Int, columns: Int, warpRows: Int = 64, warpColumns: Int = 64, depth: Int, stages: Int,
-        resident: Int = 1, rate: Double = 1
+        overlaps: Bool = false, resident: Int = 1, rate: Double = 1
     ) {
+        self.overlaps = overlaps
         self.step = step
         self.rows = rows
         self.columns = columns
@@ -41,12 +44,17 @@ package struct MatrixTile: Sendable, Hashable, CustomStringConvertible {
     }
 
     /// The tiles of a step. Those that do not build or compute wrongly on a device are passed over. Sums do not depend on the tile.
+    /// NVIDIA's OpenCL reports 48 KB of local memory and may take more; see Kernels/README.md.
     package static func table(_ step: MatrixStep) -> [MatrixTile] {
         switch step {
-        case .wgmma: []
+        case .wgmma:
+            [
+                MatrixTile(step: .wgmma, rows: 128, columns: 256, depth: 64, stages: 4, overlaps: true),
+                MatrixTile(step: .wgmma, rows: 128, columns: 128, depth: 64, stages: 3, resident: 2, rate: 0.9),
+                MatrixTile(step: .wgmma, rows: 64, columns: 64, depth: 64, stages: 4, resident: 3, rate: 0.5),
+            ]
         case .mma:
             [
-                // Beyond the 48 KB that NVIDIA's OpenCL reports; see Kernels/README.md.
                 MatrixTile(step: .mma, rows: 128, columns: 256, depth: 32, stages: 4),
                 MatrixTile(step: .mma, rows: 128, columns: 128, depth: 32, stages: 3, resident: 2, rate: 0.9),
                 MatrixTile(
@@ -59,32 +67,42 @@ package struct MatrixTile: Sendable, Hashable, CustomStringConvertible {
         }
     }
 
-    /// "mma 128x256x32x4 64x64": step, rows x columns x depth x stages, and for `mma` the warp's rows x columns.
+    /// "mma 128x256x32x4 64x64": step, rows x columns x depth x stages, and for `mma` the warp's rows x columns;
+    /// "wgmma 128x256x64x4 overlaps".
     package init?(_ text: String) {
         let words = text.split(separator: " ")
         guard let step = words.first.flatMap({ MatrixStep(rawValue: String($0)) }) else { return nil }
-        let numbers = words.dropFirst().map { $0.split(separator: "x").compactMap { Int($0) } }
+        let numbers = words.dropFirst().filter { $0 != "overlaps" }.map { $0.split(separator: "x").compactMap { Int($0) } }
         guard let block = numbers.first, block.count == 4, step == .wgmma || numbers.count == 2 && numbers[1].count == 2
         else { return nil }
         self.init(
             step: step, rows: block[0], columns: block[1], warpRows: step == .mma ? numbers[1][0] : 64,
-            warpColumns: step == .mma ? numbers[1][1] : 64, depth: block[2], stages: block[3])
+            warpColumns: step == .mma ? numbers[1][1] : 64, depth: block[2], stages: block[3],
+            overlaps: words.contains("overlaps"))
     }
 
     package var description: String {
-        "\(step.rawValue) \(rows)x\(columns)x\(depth)x\(stages)" + (step == .mma ? " \(warpRows)x\(warpColumns)" : "")
+        "\(step.rawValue) \(rows)x\(columns)x\(depth)x\(stages)"
+            + (step == .mma ? " \(warpRows)x\(warpColumns)" : overlaps ? " overlaps" : "")
     }
 
     /// Warps of one work-group.
-    var warps: Int { rows / warpRows * (columns / warpColumns) }
+    var warps: Int { step == .wgmma ? rows / 16 : rows / warpRows * (columns / warpColumns) }
+
+    /// Bytes of shared memory of one work-group.
+    package var sharedMemory: Int {
+        stages * (rows + columns) * depth * 2 + (step == .wgmma ? 1024 + stages * 16 : 0)
+    }
 
     var files: [String] { ["nvidia/ptx", "nvidia/epilogue", "\(step.rawValue)/linear"] }
 
     var knobs: [(String, Int)] {
         [
             ("BLOCK_ROWS", rows), ("BLOCK_COLUMNS", columns), ("DEPTH", depth), ("STAGES", stages), ("WARPS", warps),
-            ("PENDING", stages - 2), ("WARP_ROWS", warpRows), ("WARP_COLUMNS", warpColumns),
         ]
+            + (step == .mma
+                ? [("PENDING", stages - 2), ("WARP_ROWS", warpRows), ("WARP_COLUMNS", warpColumns)]
+                : [("PENDING", stages - 2 - (overlaps ? 1 : 0)), ("OVERLAP", overlaps ? 1 : 0)])
     }
 
     /// What a product costs with this tile, in multiples of what one multiprocessor does in a unit of time.

@@ -35,7 +35,7 @@
 #define EXCHANGED(row) ((row) >> 1 & 3)
 #endif
 
-__attribute__((reqd_work_group_size(32, WARPS, 1))) __kernel void linear(LINEAR_PARAMETERS, EPILOGUE_PARAMETERS) {
+__attribute__((reqd_work_group_size(32, WARPS, 1))) __kernel void linear(LINEAR_PARAMETERS, EPILOGUE_PARAMETERS SHARED_PARAMETER) {
     SHARED_MEMORY(STAGES * STAGE_BYTES);
     const uint lane = get_local_id(0), warp = get_local_id(1);
     const uint item = warp * 32 + lane;

@@ -5,11 +5,14 @@
 // `SHARED_MEMORY(bytes)` first. Tiles are named by their address in shared memory, a uint: SHARED_ADDRESS plus a number of bytes.
 // All work-items of the work-group reach every macro together.
 //
-// Sources: PTX ISA 8.3, "Matrix multiply-accumulate" (fragment layouts), "cp.async", "ldmatrix".
+// Sources: PTX ISA 8.3, "Matrix multiply-accumulate" (fragment layouts), "cp.async", "ldmatrix", "mbarrier", "Asynchronous warpgroup
+// matrix instructions" (descriptors).
 //
 // Knobs:
 //   EMULATED  0: inline PTX; 1: plain C. Lanes exchange data through local memory.
-//   WARPS     warps of the work-group (defined by the kernel file)
+//   WARPS     warps of the work-group
+//   LOCAL_ARGUMENT  0: shared memory is declared in the kernel; 1: it is the kernel's last argument. Of large pieces a driver may
+//             take one form and refuse the other.
 
 // NVIDIA's driver knows the word asm, as every use of it in public does; clang in a strict language mode does not.
 #ifdef __NV_CL_C_VERSION
@@ -23,7 +26,13 @@
 
 #if !EMULATED
 
+#if LOCAL_ARGUMENT
+#define SHARED_PARAMETER , __local uint4 *shared_memory
+#define SHARED_MEMORY(bytes)
+#else
+#define SHARED_PARAMETER
 #define SHARED_MEMORY(bytes) __local uint4 shared_memory[(bytes) / 16] __attribute__((aligned(1024)))
+#endif
 // A __local pointer is an offset into the work-group's window already.
 #define SHARED_ADDRESS ((uint)(size_t)shared_memory)
 
@@ -63,6 +72,32 @@ static inline float exchange(float v, uint mask) {
 }
 #define EXCHANGE(v, mask) exchange(v, mask)
 
+// A barrier in shared memory that counts the bytes of bulk copies (sm_90): prepared by one work-item, which then tells the
+// others by a work-group barrier.
+#define BYTES_BARRIER_INIT(address) \
+    PTX volatile("mbarrier.init.shared.b64 [%0], 1; fence.proxy.async.shared::cta;" ::"r"(address) : "memory")
+// `count` bytes from global to shared memory by one work-item; both multiples of 16. The barrier completes a phase with them.
+#define BULK_COPY(to, from, count, barrier_address) \
+    PTX volatile("{ .reg .b64 state; mbarrier.arrive.expect_tx.shared.b64 state, [%3], %2; }\n\t" \
+                 "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(to), \
+                 "l"(from), "r"(count), "r"(barrier_address) \
+                 : "memory")
+// Waits until the barrier has completed the phase of this parity. A phase that never comes would hold the device for ever, so that
+// patience ends; what is computed then is wrong, and the self-check at start finds it.
+static inline void bytes_barrier_wait(uint address, uint parity) {
+    uint done = 0;
+    for (uint tries = 0; !done && tries < 32768; tries++) {
+        PTX volatile(
+            "{ .reg .pred p; mbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2; selp.u32 %0, 1, 0, p; }"
+            : "=r"(done)
+            : "r"(address), "r"(parity)
+            : "memory");
+    }
+}
+#define BYTES_BARRIER_WAIT(address, parity) bytes_barrier_wait(address, parity)
+// What this work-item wrote to shared memory, copies of 16 bytes included, is seen by wgmma after the next barrier.
+#define PUBLISH_TO_WGMMA() PTX volatile("fence.proxy.async.shared::cta;" ::: "memory")
+
 static inline uint pack_halves(float low, float high) {
     uint pair;
     PTX("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
@@ -88,6 +123,7 @@ static inline float reciprocal(float x) {
 
 #else
 
+#define SHARED_PARAMETER
 #define SHARED_MEMORY(bytes) \
     __local uint4 shared_memory[(bytes) / 16]; \
     __local uint warp_memory[WARPS * 192]
@@ -103,6 +139,14 @@ static inline float reciprocal(float x) {
 static inline void emulated_copy(__local uchar *to, __global const ushort *from, uint count) {
     for (uint i = 0; i < 8; i++) { ((__local ushort *)to)[i] = 2 * i < count ? from[i] : 0; }
 }
+
+#define BYTES_BARRIER_INIT(address)
+#define BULK_COPY(to, from, count, barrier_address) \
+    for (uint i = 0; i < (count) / 16; i++) { \
+        *(__local uint4 *)(SHARED_BYTES + (to) + i * 16) = ((__global const uint4 *)(from))[i]; \
+    }
+#define BYTES_BARRIER_WAIT(address, parity)
+#define PUBLISH_TO_WGMMA()
 
 #define LOAD_MATRICES(r, address) emulated_load(SHARED_BYTES, WARP_WORDS, address, 0, r)
 #define LOAD_MATRICES_TRANSPOSED(r, address) emulated_load(SHARED_BYTES, WARP_WORDS, address, 1, r)
