@@ -122,10 +122,11 @@ package final class OpenCLBackend: Backend {
                 + " -DLANES=\(rowLanes) -DUNROLL=\(isCPU && family == .tiled ? 0 : 1)"
         )
         zeros = try Buffer(cl, context, CL_MEM_READ_ONLY, 1 << 16, for: "zeros")
-        linearTile = LinearTile.vector
+        linearTile = .vector
         try zeroFill(zeros, on: lanes[0])
         let tuned = options.linearTiles == nil && options.usesTuning ? rememberedTile() : nil
-        try chooseLinearTile((tuned.map { [$0] } ?? []) + (options.linearTiles ?? LinearTile.candidates(family)))
+        let tiles = options.linearTiles ?? LinearTile.candidates(family, vectorWidth: description.vectorWidth)
+        try chooseLinearTile((tuned.map { [$0] } ?? []) + tiles)
         if linearTile == tuned { tunedTile = tuned }
     }
 
