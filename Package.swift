@@ -27,7 +27,7 @@ let package = Package(
         .target(
             name: "CLIPGPU",
             dependencies: [
-                "CLIPModel", "CLIPInput", "Checkpoints", "CLIPCompute", "BackendTesting", "CPUBackend", "OpenCLBackend",
+                "CLIPModel", "CLIPInput", "CLIPHub", "Checkpoints", "CLIPCompute", "BackendTesting", "CPUBackend", "OpenCLBackend",
                 "CDemoModel",
             ],
             swiftSettings: swift),
@@ -36,6 +36,8 @@ let package = Package(
         .target(name: "CLIPModel", dependencies: ["CLIPCompute", "Checkpoints"], swiftSettings: swift),
         .target(name: "CLIPInput", dependencies: ["CImageCodecs", "CMergeTable", "CTextTables"], swiftSettings: swift),
         .target(name: "Checkpoints", swiftSettings: swift),
+        .target(name: "CLIPHub", dependencies: ["CHub", "Checkpoints"], swiftSettings: swift),
+        .target(name: "CHub", exclude: ["Data"]),
         .target(
             name: "CImageCodecs",
             linkerSettings: [
@@ -64,6 +66,8 @@ let package = Package(
             name: "CLIPInputTests", dependencies: ["CLIPInput"], exclude: ["Fixtures"], swiftSettings: swift),
         .testTarget(
             name: "CheckpointsTests", dependencies: ["Checkpoints"], exclude: ["Fixtures"], swiftSettings: swift),
+        .testTarget(
+            name: "CLIPHubTests", dependencies: ["CLIPHub", "CLIPModel", "Checkpoints"], swiftSettings: swift),
         .testTarget(
             name: "CLIPModelTests", dependencies: ["CLIPModel", "BackendTesting", "CPUBackend", "OpenCLBackend"],
             exclude: ["Fixtures"], swiftSettings: swift),

@@ -4,6 +4,7 @@
 
 import CDemoModel
 import CLIPCompute
+import CLIPHub
 import CLIPInput
 import CLIPModel
 import Checkpoints
@@ -11,7 +12,7 @@ import Checkpoints
 /// A CLIP model on a device.
 ///
 /// ```swift
-/// let clip = try CLIP.load("path/to/clip-vit-base-patch32", device: .automatic)
+/// let clip = try CLIP.load("ViT-B/32", device: .automatic)
 /// let image = try clip.preprocess(contentsOf: "cat.jpg")
 /// let text = try clip.tokenize(["a photo of a cat", "a photo of a dog"])
 /// let similarity = try clip.encodeImage([image]).cosineSimilarity(to: clip.encodeText(text))
@@ -110,21 +111,25 @@ public final class CLIP {
     ///
     /// - Parameters:
     ///   - model: a folder in transformers' form (`config.json` and weights) or open_clip's (`open_clip_config.json` and
-    ///     weights), or a file of OpenAI's or open_clip's weights (`.pt`, `.bin`, `.safetensors`); none for the built-in
-    ///     demonstration model, which knows only drawn scenes of coloured shapes.
+    ///     weights), a file of OpenAI's or open_clip's weights (`.pt`, `.bin`, `.safetensors`), or a name: `ViT-B/32`,
+    ///     `ViT-B-32/laion2b_s34b_b79k`, `hf:owner/name`; none for the built-in demonstration model, which knows only
+    ///     drawn scenes of coloured shapes.
     ///   - device: where to run.
     ///   - precision: how exactly to compute.
     ///   - threads: threads of the CPU device; by default what the scheduler and the cgroup allow.
     ///   - strict: whether a GPU that is asked for and missing is an error instead of a notice.
     ///   - towers: what will be encoded.
     ///   - activation: for files of weights that do not say which activation their model has.
-    /// - Throws: `CLIPError` with the code `.model` or `.device`.
+    ///   - progress: told how far a download is; a model that is named and not on this machine is fetched.
+    /// - Throws: `CLIPError` with the code `.model`, `.device` or, for a download that cannot be kept, `.output`; and
+    ///   what `progress` throws.
     public static func load(
         _ model: String? = nil, device: Device = .automatic, precision: Precision = .automatic, threads: Int? = nil,
-        strict: Bool = false, towers: Towers = .both, activation: Activation? = nil
+        strict: Bool = false, towers: Towers = .both, activation: Activation? = nil,
+        progress: DownloadProgress.Handler? = nil
     ) throws -> CLIP {
         try translatingErrors {
-            let checkpoint = try open(model, ModelOptions(activation: activation?.function))
+            let checkpoint = try open(model, ModelOptions(activation: activation?.function), progress)
             let selection = try DeviceSelection(device, precision: precision, threads: threads, strict: strict)
             return try CLIP(checkpoint, selection, towers: towers)
         }
@@ -132,20 +137,27 @@ public final class CLIP {
 
     /// What a model is, without loading its weights; none for the built-in demonstration model.
     ///
-    /// - Throws: `CLIPError` with the code `.model`.
-    public static func inspect(_ model: String? = nil, activation: Activation? = nil) throws -> ModelInformation {
-        try translatingErrors { ModelInformation(try open(model, ModelOptions(activation: activation?.function))) }
+    /// - Throws: `CLIPError` with the code `.model`, or `.output` for a download that cannot be kept; and what `progress`
+    ///   throws.
+    public static func inspect(
+        _ model: String? = nil, activation: Activation? = nil, progress: DownloadProgress.Handler? = nil
+    ) throws -> ModelInformation {
+        try translatingErrors {
+            ModelInformation(try open(model, ModelOptions(activation: activation?.function), progress))
+        }
     }
 
-    static func open(_ model: String?, _ options: ModelOptions = ModelOptions()) throws -> ModelCheckpoint {
+    /// Opens what lies at a path, else what has that name.
+    static func open(
+        _ model: String?, _ options: ModelOptions = ModelOptions(), _ progress: DownloadProgress.Handler? = nil
+    ) throws -> ModelCheckpoint {
         guard let model else { return try demonstration() }
-        guard fileExists(model) else {
-            throw CLIPError(
-                .model,
-                "There is no model at \(model): name a folder with config.json or open_clip_config.json and the weights, or "
-                    + "a file of weights. Models are not fetched by name yet.")
-        }
-        return try ModelCheckpoint.open(path: model, options: options)
+        if fileExists(model) { return try ModelCheckpoint.open(path: model, options: options) }
+        let local = try ModelHub().resolve(ModelName(model), DownloadProgress.forwarding(to: progress))
+        var options = options
+        options.known = local.known.map { KnownWeights(configuration: $0.configuration, source: $0.source) }
+        options.tokenizerFolder = local.tokenizerFolder
+        return try ModelCheckpoint.open(path: local.path, options: options)
     }
 
     /// The model whose bytes are part of the program.
@@ -215,16 +227,20 @@ public final class CLIP {
         try inBatches(tokens.ids.count, of: preferredBatchSize(.text)) { try begin(.tokens(Array(tokens.ids[$0]))) }
     }
 
-    /// Logits of every picture for every text, `[images][texts]`: cosine times the model's own scale, as
-    /// `model(image, text)` gives them.
+    /// Logits of every picture for every text, `[images][texts]`: cosine times the model's own scale, plus its bias
+    /// where it has one, as `model(image, text)` gives them.
     public func callAsFunction(_ images: [PreprocessedImage], _ tokens: TokenizedText) throws -> [[Float]] {
-        let scale = information.logitScale
-        return try encodeImage(images).cosineSimilarity(to: encodeText(tokens)).map { $0.map { $0 * scale } }
+        try encodeImage(images).cosineSimilarity(to: encodeText(tokens)).map(logits)
     }
 
-    /// exp(logit_scale) · cosine for each text, after a softmax over the texts: what a picture's cosines say.
+    /// What a picture's cosines say: the softmax of the logits over the texts; or, of a model with a logit bias
+    /// (SigLIP), the sigmoid of each, which is the probability that this text fits, whatever the others are.
     public func probabilities(ofCosines cosines: [Float]) -> [Float] {
-        cosines.map { $0 * information.logitScale }.softmax()
+        information.logitBias == nil ? logits(cosines).softmax() : logits(cosines).map(\.sigmoid)
+    }
+
+    private func logits(_ cosines: [Float]) -> [Float] {
+        cosines.map { $0 * information.logitScale + (information.logitBias ?? 0) }
     }
 
     // MARK: For the pipeline
@@ -314,6 +330,8 @@ public final class CLIP {
             throw CLIPError(.model, error.description)
         } catch let error as CheckpointError {
             throw CLIPError(.model, error.description)
+        } catch let error as HubError {
+            throw CLIPError(error.kind == .cache ? .output : .model, error.description + ".")
         }
     }
 }

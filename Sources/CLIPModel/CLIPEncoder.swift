@@ -116,7 +116,9 @@ package final class CLIPEncoder<B: Backend>: ImageTextEncoder {
         guard let text else { throw ModelError("the text tower was not loaded") }
         var sentences: [Sentence] = []
         sentences.reserveCapacity(ids.count)
-        for (index, sentence) in ids.enumerated() { sentences.append(try text.sentence(sentence, index: index)) }
+        for (index, sentence) in ids.enumerated() {
+            sentences.append(try configuration.text.sentence(sentence, index: index))
+        }
         return try job { job in
             var first = 0
             while first < sentences.count {
@@ -159,7 +161,9 @@ package final class CLIPEncoder<B: Backend>: ImageTextEncoder {
     package func encodeTexts(_ ids: [[Int32]], observer: Observer) throws -> [Float] {
         guard let text else { throw ModelError("the text tower was not loaded") }
         var sentences: [Sentence] = []
-        for (index, sentence) in ids.enumerated() { sentences.append(try text.sentence(sentence, index: index)) }
+        for (index, sentence) in ids.enumerated() {
+            sentences.append(try configuration.text.sentence(sentence, index: index))
+        }
         try backend.begin()
         return try backend.wait(backend.submit(text(sentences, backend, observer)))
     }

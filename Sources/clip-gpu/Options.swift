@@ -7,9 +7,9 @@ struct ModelOptions: ParsableArguments {
     @Option(
         name: .long,
         help: ArgumentHelp(
-            "A folder of transformers or of open_clip, or a file of OpenAI's or open_clip's weights. Default: "
-                + "$CLIP_GPU_MODEL, else the built-in demonstration model, which knows only drawn scenes of coloured "
-                + "shapes.", valueName: "path"))
+            "A name (`clip-gpu models` lists them; fetched where it is not on this machine), a folder of transformers or of "
+                + "open_clip, or a file of OpenAI's or open_clip's weights. Default: $CLIP_GPU_MODEL, else the built-in "
+                + "demonstration model, which knows only drawn scenes of coloured shapes.", valueName: "model"))
     var model: String?
 
     @OptionGroup var activation: ActivationOption
@@ -69,9 +69,12 @@ struct ComputeOptions: ParsableArguments {
 
     /// Loads the model, and says which device and precision run it.
     func load(_ model: ModelOptions, towers: CLIP.Towers = .both) throws -> CLIP {
+        let display = DownloadDisplay()
+        defer { display.clear() }
         let clip = try CLIP.load(
             model.resolved(), device: device, precision: precision, threads: threads, strict: strictDevice,
-            towers: towers, activation: model.activation.activation)
+            towers: towers, activation: model.activation.activation, progress: display.show)
+        display.clear()
         for notice in clip.notices { Terminal.say("warning: \(notice)") }
         for remark in clip.remarks { Terminal.say("note: \(remark)") }
         for device in clip.devices { Terminal.say("device: \(device), \(clip.precision.rawValue)") }

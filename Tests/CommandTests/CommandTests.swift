@@ -383,4 +383,28 @@ struct CommandTests {
         #expect(result.output.contains("Examples:"))
         #expect(result.errors.isEmpty)
     }
+
+    @Test("models lists names, and names that cannot be had say why")
+    func modelNames() throws {
+        try inFolder { folder in
+            let offline = ["HF_HUB_OFFLINE": "1", "HOME": folder, "HF_HOME": folder]
+            let list = try run(["models", "--json"], environment: offline)
+            #expect(list.status == 0)
+            let first = try #require(list.output.split(separator: "\n").first)
+            let model = try #require(JSONSerialization.jsonObject(with: Data(first.utf8)) as? [String: Any])
+            #expect(model["name"] as? String == "RN50")
+            #expect(model["size"] as? Int == 255_827_503)
+            #expect(model["path"] is NSNull)
+            #expect(try run(["models", "--on-disk", "--json"], environment: offline).output.isEmpty)
+
+            let missing = try run(["embed", "--text", "x", "--model", "ViT-B/32"], environment: offline)
+            #expect(missing.status == 4)
+            #expect(missing.errors.contains("HF_HUB_OFFLINE"))
+            let unknown = try run(["inspect", "ViT-B-32/nothing"], environment: offline)
+            #expect(unknown.status == 4)
+            #expect(unknown.errors.contains("ViT-B-32/openai"))
+            #expect(try run(["download"], environment: offline).status == 2)
+            #expect(try run(["download", "hf:owner/name"], environment: offline).status == 4)
+        }
+    }
 }
