@@ -202,6 +202,11 @@ private struct ConfigurationReader {
         note("image size", "\(imageSize)", wanted == nil ? declared.source : "--image-size")
         let (stored, grid) = (declared.value / patchSize, imageSize / patchSize)
         if stored != grid {
+            guard grid <= PositionResizing.mostPatches else {
+                throw ModelError(
+                    "--image-size says \(imageSize) pixels, which are \(grid) patches a side; positions are resized to at "
+                        + "most \(PositionResizing.mostPatches)")
+            }
             note(
                 "positions", "resized from \(stored)x\(stored) to \(grid)x\(grid), as by interpolate_pos_encoding",
                 "--image-size")

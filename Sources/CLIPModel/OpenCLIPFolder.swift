@@ -56,7 +56,7 @@ enum OpenCLIPFolder {
 
     /// `folder` is where the files lie, if they do: its tokenizer counts, and a text tower's own configuration.
     static func describe(
-        _ weights: Checkpoint, _ config: JSON, folder: String?, _ options: ModelOptions
+        _ weights: Checkpoint, _ config: JSON, folder: String? = nil, _ options: ModelOptions
     ) throws(ModelError) -> ModelDescription {
         var reader = try OpenCLIPReader(weights, config, folder: folder, options)
         return try reader.describe()
@@ -113,6 +113,8 @@ struct OpenCLIPReader {
     mutating func describe() throws(ModelError) -> ModelDescription {
         let outputs = try model.integer("embed_dim")
         shapes.note("embedding width", "\(outputs)", model.source("embed_dim"))
+        // Checked first, so that a tower that cannot be opened is not blamed on the weights.
+        _ = try borrowedModel()
         let visionTower = try imageTower(outputs: outputs)
         var textTower = try textTower(outputs: outputs)
         try options.requireAgreement(
