@@ -209,7 +209,8 @@ struct SentencePieceEncoder: Sendable {
             // Halves from right to left, so that the leftmost is taken first.
             var waiting = [symbols[index].start..<symbols[index].end]
             while let range = waiting.popLast() {
-                let id = id(of: (range).map { text[$0] })
+                let known = pieces.id(of: text, range)
+                let id = known == PieceTrie.none ? file.unknownID : known
                 if file.pieces[Int(id)].kind == .unused, let half = halves[id], half > 0, half < range.count {
                     waiting.append(range.lowerBound + half..<range.upperBound)
                     waiting.append(range.lowerBound..<range.lowerBound + half)
