@@ -27,7 +27,7 @@ let package = Package(
         .target(
             name: "CLIPGPU",
             dependencies: [
-                "CLIPModel", "CLIPInput", "Checkpoints", "CLIPCompute", "BackendTesting", "CPUBackend", "OpenCLBackend",
+                "CLIPModel", "CLIPInput", "CLIPHub", "Checkpoints", "CLIPCompute", "BackendTesting", "CPUBackend", "OpenCLBackend",
                 "CDemoModel",
             ],
             swiftSettings: swift),
@@ -38,6 +38,8 @@ let package = Package(
             name: "CLIPInput", dependencies: ["Checkpoints", "CImageCodecs", "CMergeTable", "CTextTables"],
             swiftSettings: swift),
         .target(name: "Checkpoints", swiftSettings: swift),
+        .target(name: "CLIPHub", dependencies: ["CHub", "Checkpoints"], swiftSettings: swift),
+        .target(name: "CHub", exclude: ["Data"]),
         .target(
             name: "CImageCodecs",
             linkerSettings: [
@@ -67,13 +69,16 @@ let package = Package(
         .testTarget(
             name: "CheckpointsTests", dependencies: ["Checkpoints"], exclude: ["Fixtures"], swiftSettings: swift),
         .testTarget(
+            name: "CLIPHubTests", dependencies: ["CLIPHub", "CLIPModel", "Checkpoints"], swiftSettings: swift),
+        .testTarget(
             name: "CLIPModelTests", dependencies: ["CLIPModel", "BackendTesting", "CPUBackend", "OpenCLBackend"],
             exclude: ["Fixtures"], swiftSettings: swift),
         .testTarget(
             name: "BackendTests", dependencies: ["BackendTesting", "CPUBackend", "OpenCLBackend"],
             swiftSettings: swift),
         .testTarget(
-            name: "CLIPGPUTests", dependencies: ["CLIPGPU", "Checkpoints"], exclude: ["Fixtures"], swiftSettings: swift),
+            name: "CLIPGPUTests", dependencies: ["CLIPGPU", "CLIPCompute", "Checkpoints"], exclude: ["Fixtures"],
+            swiftSettings: swift),
         .testTarget(name: "CommandTests", dependencies: ["clip-gpu"], swiftSettings: swift),
     ],
     swiftLanguageModes: [.v6],

@@ -81,6 +81,8 @@ public struct ModelInformation: Sendable {
     public let contextLength: Int
     /// What cosines are multiplied with before a softmax: `model.logit_scale.exp()`.
     public let logitScale: Float
+    /// What is added then, in models such as SigLIP, which take a sigmoid instead: `model.logit_bias`.
+    public let logitBias: Float?
     /// Everything known, for `inspect`.
     public let facts: [Fact]
     /// What texts are filled up with.
@@ -96,11 +98,12 @@ extension ModelInformation {
         imageSize = configuration.vision.imageSize
         contextLength = configuration.text.contextLength
         logitScale = Float(exponential(Double(model.logitScale)))
+        logitBias = model.logitBias
         paddingID = configuration.text.paddingID
         endOfText =
             switch configuration.text.pooling {
             case .first(let id): id
-            case .greatestID, .start, .end: Int32(configuration.text.vocabularySize - 1)
+            case .greatestID, .start, .end, .classToken, .mean: Int32(configuration.text.vocabularySize - 1)
             }
         facts = configuration.facts.map { Fact(name: $0.name, value: $0.value, source: $0.source) }
     }

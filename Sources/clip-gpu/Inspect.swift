@@ -14,18 +14,22 @@ struct Inspect: ParsableCommand {
 
     @Argument(
         help: ArgumentHelp(
-            "A folder of transformers or of open_clip, or a file of OpenAI's or open_clip's weights. Default: "
+            "A name, a folder of transformers or of open_clip, or a file of OpenAI's or open_clip's weights. Default: "
                 + "$CLIP_GPU_MODEL, else the demonstration model.", valueName: "model"))
     var model: String?
 
-    @OptionGroup var activation: ActivationOption
+    @OptionGroup var overrides: OverrideOptions
 
     @Flag(name: .long, help: "One JSON object: name to value and source.")
     var json = false
 
     func run() throws {
+        let display = DownloadDisplay()
+        defer { display.clear() }
         let information = try CLIP.inspect(
-            ModelOptions.resolved(model), activation: activation.activation)
+            ModelOptions.resolved(model), activation: overrides.activation, imageSize: overrides.imageSize,
+            progress: display.show)
+        display.clear()
         if json {
             let members = information.facts.map {
                 "  \(JSONText.quoted($0.name)): {\"value\": \(JSONText.quoted($0.value)), "

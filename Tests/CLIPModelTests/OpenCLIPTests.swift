@@ -24,7 +24,10 @@ import Testing
                 path: "openai-vit/training.pt", expected: "openai-vit", options: ModelOptions(activation: .quickGELU)),
             Case(path: "openai-resnet/archive.pt", expected: "openai-resnet"),
         ]
-        + ["plain", "scaled", "mean-after", "mean-before", "eos", "causal-last", "resnet"].map {
+        + [
+            "plain", "scaled", "mean-after", "mean-before", "eos", "causal-last", "resnet", "siglip", "siglip2", "coca",
+            "coca-wide", "xlm-roberta", "xlm-roberta-cls", "mt5", "mt5-cls",
+        ].map {
             Case(path: "open-clip-\($0)", expected: "open-clip-\($0)")
         }
 
@@ -62,6 +65,35 @@ import Testing
         let together = try encoder.encodeTexts(ids)
         let cut = try zip(ids, fixture.lengths()).flatMap { try encoder.encodeTexts([Array($0.prefix($1))]) }
         #expect(together == cut)
+    }
+
+    @Test(
+        "positions for pictures and texts of other sizes", arguments: ParityDevice.all,
+        ["open-clip-plain", "open-clip-siglip", "tiny-quick-gelu", "siglip"])
+    func resized(_ device: ParityDevice, _ name: String) throws {
+        for (size, context) in [(42, 9), (21, 20)] {
+            let folder = Fixture.folder + "/" + name
+            var options = ModelOptions(imageSize: size)
+            let model: ModelCheckpoint
+            if name == "open-clip-plain" {
+                // Both as the configuration says it: this is what a folder of open_clip's may hold.
+                options.imageSize = nil
+                let text = try String(contentsOf: URL(filePath: folder + "/open_clip_config.json"), encoding: .utf8)
+                    .replacing("\"image_size\": 28", with: "\"image_size\": \(size)")
+                    .replacing("\"context_length\": 13", with: "\"context_length\": \(context)")
+                model = try ModelCheckpoint(
+                    weights: Safetensors.open(path: folder + "/open_clip_model.safetensors"),
+                    openCLIPConfig: Array(text.utf8).withUnsafeBytes { try JSON(parsing: $0) }, options: options)
+            } else {
+                model = try ModelCheckpoint.open(path: folder, options: options)
+            }
+            #expect(model.configuration.vision.imageSize == size)
+            #expect(model.configuration.preprocessing.cropSize == size)
+            #expect(model.configuration.facts.contains { $0.name == "positions" && $0.value.contains("resized") })
+            let errors = try errors(model, Fixture("\(name)-\(size)"), device)
+            print("\(device.name), \(name) at \(size) pixels: image \(errors.image), text \(errors.text)")
+            #expect(errors.image <= device.tolerance && errors.text <= device.tolerance)
+        }
     }
 
     @Test("another activation gives other features") func wrongActivation() throws {
@@ -105,10 +137,13 @@ import Testing
             (#""layers": 2"#, #""layers": 3"#, "vision_cfg.layers says 3"),
             (#""width": 48"#, #""width": 52"#, "vision_cfg.width says 52"),
             (#""heads": 5"#, #""heads": 7"#, "7 heads"),
-            (#""context_length": 13"#, #""context_length": 12"#, "context length of the weights is 13"),
+            (#""vocab_size": 130"#, #""vocab_size": 131"#, "vocabulary of the weights is 130"),
             (#""patch_size": 7"#, #""timm_model_name": "vit_x", "patch_size": 7"#, "\"vit_x\""),
             (#""heads": 5"#, #""heads": 5, "hf_model_name": "xlm""#, "\"xlm\""),
-            (#""heads": 5"#, #""heads": 5, "embed_cls": true"#, "class token in the text"),
+            (#""heads": 5"#, #""heads": 5, "hf_model_name": "xlm-roberta-base""#, "word_embeddings"),
+            (#""heads": 5"#, #""heads": 5, "embed_cls": true"#, "cls_emb"),
+            (#""head_width": 16"#, #""head_width": 16, "attentional_pool": "cascade""#, "\"cascade\""),
+            (#""head_width": 16"#, #""head_width": 16, "attentional_pool": true"#, "visual.attn_pool.query"),
             (#""heads": 5"#, #""heads": 5, "rotary": true"#, "\"rotary\", whose meaning is not known"),
             (#""heads": 5"#, #""heads": 5, "proj_bias": true"#, "text_projection is a matrix"),
             (#""head_width": 16"#, #""head_width": 16, "ls_init_value": 0.1"#, "ls_1.gamma"),
@@ -193,12 +228,17 @@ import Testing
         for name in ["openai-vit", "openai-resnet"] {
             models.append((try Checkpoint.open(path: "\(Fixture.folder)/\(name)/archive.pt"), nil))
         }
-        for (name, file) in [("scaled", "pytorch_model.bin"), ("mean-after", "pytorch_model.safetensors")] {
+        for (name, file) in [
+            ("scaled", "pytorch_model.bin"), ("mean-after", "pytorch_model.safetensors"),
+            ("siglip", "model.safetensors"), ("coca", "pytorch_model.bin"), ("mt5", "model.safetensors"),
+        ] {
             let folder = "\(Fixture.folder)/open-clip-\(name)/open_clip_"
+            // Where there is no folder, a text tower of transformers' is named by its name on the hub.
             models.append(
                 (
                     try Checkpoint.open(path: folder + file),
                     try String(contentsOf: URL(filePath: folder + "config.json"), encoding: .utf8)
+                        .replacing("\"hf_model_name\": \"text\"", with: "\"hf_model_name\": \"google/mt5-base\"")
                 ))
         }
         var accepted = 0
