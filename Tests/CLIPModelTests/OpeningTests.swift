@@ -230,6 +230,18 @@ private final class FloatMemory: TensorMemory {
                 """
         ).configuration.preprocessing
         #expect(squash.resize == .squash(size) && squash.cropSize == size)
+        // What a class does where its file leaves it out.
+        let sigLIP = try opened(
+            preprocessor: """
+                {"image_processor_type": "SiglipImageProcessorFast", "size": {"height": \(size), "width": \(size)}}
+                """
+        ).configuration.preprocessing
+        #expect(sigLIP.resize == .squash(size) && sigLIP.interpolation == .bicubic)
+        #expect(sigLIP.normalization == PixelNormalization(mean: [0.5, 0.5, 0.5], deviation: [0.5, 0.5, 0.5]))
+        let vit = try opened(preprocessor: "{\"image_processor_type\": \"ViTImageProcessor\", \"size\": \(size)}")
+        #expect(vit.configuration.preprocessing.resize == .squash(size))
+        #expect(vit.configuration.preprocessing.interpolation == .bilinear)
+        #expect(vit.configuration.facts.contains { $0.name == "image processor" && $0.value == "ViTImageProcessor" })
         for (text, sentence) in [
             ("{}", "gives pictures of 224 pixels a side, but the model takes \(size)"),
             ("[]", "is not a JSON object"),
@@ -243,6 +255,8 @@ private final class FloatMemory: TensorMemory {
             ("{\"crop_size\": \(size), \"do_resize\": 1}", "neither true nor false"),
             ("{\"crop_size\": \(size), \"do_center_crop\": false}", "would not fit the model"),
             ("{\"crop_size\": \(size), \"rescale_factor\": 1}", "expected 1/255"),
+            ("{\"image_processor_type\": \"Siglip2ImageProcessor\"}", "\"Siglip2ImageProcessor\" is not known"),
+            ("{\"image_processor_type\": \"SiglipImageProcessor\", \"size\": \(size)}", "would not fit the model"),
         ] {
             let found = message { _ = try opened(preprocessor: text) }
             #expect(found.contains(sentence), "\(found)")
