@@ -206,6 +206,25 @@ private final class FloatMemory: TensorMemory {
         }
     }
 
+    @Test("what a SigLIP's folder says of pictures and of padding") func sigLIP() throws {
+        let model = try ModelCheckpoint.open(path: Fixture.folder + "/siglip")
+        let configuration = model.configuration
+        #expect(configuration.preprocessing.resize == .squash(30))
+        #expect(configuration.preprocessing.interpolation == .bilinear)
+        let source = try #require(configuration.facts.first { $0.name == "interpolation" }?.source)
+        #expect(source == "processor_config.json image_processor.resample")
+        // The tokenizer fills up with 0, whatever the configuration says.
+        #expect(configuration.text.paddingID == 0 && configuration.text.readsPadding)
+        let padding = try #require(configuration.facts.first { $0.name == "padding" })
+        #expect(padding.value == "0" && padding.source.contains("pad_token"))
+        guard case .folder(let tokenizer) = configuration.tokenizer else {
+            Issue.record("the tokenizer is \(configuration.tokenizer)")
+            return
+        }
+        #expect(tokenizer.library == .transformers && tokenizer.path.hasSuffix("/siglip/"))
+        #expect(model.logitBias.map { abs($0 + 4.2) < 1e-6 } == true)
+    }
+
     @Test("preprocessing in its several forms") func preprocessing() throws {
         let size = 28
         #expect(try opened().configuration.vision.imageSize == size, "the fixture's size is used below")
