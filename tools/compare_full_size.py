@@ -18,7 +18,6 @@ its weights'. Exits with 1 where the error is above the limit or bytes differ.
 
 import argparse
 import json
-import os
 import pathlib
 import subprocess
 import sys
@@ -44,12 +43,21 @@ def run(binary: str, *arguments: str) -> bytes:
 
 def measured(binary: str, *arguments: str) -> tuple[float, int]:
     """Seconds and peak resident bytes of a run."""
-    start = time.monotonic()
+    start, peak = time.monotonic(), 0
     child = subprocess.Popen([binary, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    _, status, usage = os.wait4(child.pid, 0)
-    if status != 0:
+    # Not `ru_maxrss`, which counts what this process had when it forked.
+    while child.poll() is None:
+        try:
+            status = pathlib.Path(f"/proc/{child.pid}/status").read_text()
+        except OSError:
+            break
+        for line in status.splitlines():
+            if line.startswith("VmHWM:"):
+                peak = max(peak, int(line.split()[1]) * 1024)
+        time.sleep(0.005)
+    if child.wait() != 0:
         sys.exit(f"{binary} {' '.join(arguments)} failed")
-    return time.monotonic() - start, usage.ru_maxrss * 1024
+    return time.monotonic() - start, peak
 
 
 def pictures(count: int, size: int) -> np.ndarray:
