@@ -46,7 +46,7 @@ package enum VisionConfiguration: Hashable, Sendable {
     }
 
     /// Rows of activations that one picture is, and their width, where there are most numbers.
-    var rows: (perPicture: Int, width: Int) {
+    package var rows: (perPicture: Int, width: Int) {
         switch self {
         case .transformer(let vision): (vision.rowsPerPicture, vision.transformer.width)
         case .resNet(let vision): ((vision.imageSize / 4) * (vision.imageSize / 4), vision.width * 4)

@@ -19,13 +19,18 @@ package struct ModelCheckpoint: Sendable {
         path: String, options: ModelOptions = ModelOptions()
     ) throws(ModelError) -> ModelCheckpoint {
         let folder = path.hasSuffix("/") ? path : path + "/"
-        guard MappedFile.exists(folder + ".") else { return try OpenAICheckpoint.open(path: path, options) }
+        guard MappedFile.exists(folder + ".") else {
+            guard let known = options.known else { return try OpenAICheckpoint.open(path: path, options) }
+            return try OpenCLIPFolder.open(weights: path, known, options)
+        }
         // Folders of the hub may be in both forms; transformers' is taken, unless its weights are not there.
         let weights = ["model.safetensors", "pytorch_model.bin"].flatMap { [$0, $0 + ".index.json"] }
         let isTransformers =
             MappedFile.exists(folder + "config.json") && weights.contains { MappedFile.exists(folder + $0) }
-        if !isTransformers, MappedFile.exists(folder + OpenCLIPFolder.configuration) {
-            return try OpenCLIPFolder.open(path: path, options)
+        if MappedFile.exists(folder + OpenCLIPFolder.configuration) {
+            // Folders of timm's have a config.json too, of the image tower alone, which says no model_type.
+            let config = isTransformers ? try HuggingFaceFolder.json(folder + "config.json") : .null
+            if config["model_type"] == nil { return try OpenCLIPFolder.open(path: path, options) }
         }
         guard MappedFile.exists(folder + "config.json") else {
             throw ModelError(

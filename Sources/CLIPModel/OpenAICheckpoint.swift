@@ -14,6 +14,12 @@ package struct ModelOptions: Hashable, Sendable {
     /// Pixels a side, instead of what the files say; positions are resized.
     package var imageSize: Int?
 
+    /// For files of weights of which somebody else says what they are.
+    package var known: KnownWeights?
+
+    /// Where the tokenizer's files are, where they are not beside the weights.
+    package var tokenizerFolder: String?
+
     package init(activation: Activation? = nil, needsActivation: Bool = true, imageSize: Int? = nil) {
         self.activation = activation
         self.needsActivation = needsActivation
@@ -26,6 +32,19 @@ package struct ModelOptions: Hashable, Sendable {
         throw ModelError(
             "\(source) says that the activation is \(stated.rawValue), and \(activation.rawValue) was given; leave "
                 + "--activation out")
+    }
+}
+
+/// What is known of a file of weights from elsewhere.
+package struct KnownWeights: Hashable, Sendable {
+    /// As open_clip_config.json would say it.
+    package var configuration: JSON
+    /// Who says it, for `inspect`.
+    package var source: String
+
+    package init(configuration: JSON, source: String) {
+        self.configuration = configuration
+        self.source = source
     }
 }
 

@@ -25,6 +25,19 @@ enum OpenCLIPFolder {
         return try ModelCheckpoint(weights: weights, describe(weights, config, folder: folder, options))
     }
 
+    /// A file of weights of which somebody else says what an open_clip_config.json would.
+    static func open(
+        weights path: String, _ known: KnownWeights, _ options: ModelOptions
+    ) throws(ModelError) -> ModelCheckpoint {
+        let weights = try reading { () throws(CheckpointError) in try Checkpoint.open(path: path) }
+        var description = try describe(weights, known.configuration, folder: nil, options)
+        for index in description.configuration.facts.indices {
+            let source = description.configuration.facts[index].source
+            description.configuration.facts[index].source = source.replacing(configuration, with: known.source)
+        }
+        return try ModelCheckpoint(weights: weights, description)
+    }
+
     /// `_find_checkpoint_in_dir`: a preferred name, else the first in order of names, safetensors first. Of several
     /// files with other names we open none, where the reference takes one.
     private static func weightsFile(_ folder: String) throws(ModelError) -> String {

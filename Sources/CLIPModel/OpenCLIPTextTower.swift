@@ -314,7 +314,7 @@ extension OpenCLIPReader {
         guard let cleaning = TokenizerFolder.Cleaning(rawValue: clean) else {
             throw ModelError("\(text.source("tokenizer_kwargs")) says \(quoted(clean)), which is not known")
         }
-        let folders = [folder, name].compactMap(\.self)
+        let folders = [options.tokenizerFolder, folder, name].compactMap(\.self)
         guard let path = folders.first(where: TokenizerFolder.isOne) else {
             shapes.note("tokenizer", "\(name), whose files are not there", source)
             return .other(name)
