@@ -2,8 +2,8 @@
 
     python tools/compare_open_clip_configs.py [--binary PATH] [--only WORD]… [--device cpu]
 
-Widths, heads and patches are the configurations' own, and so is the vocabulary where the tokenizer is CLIP's; others, whose
-texts are not compared here, are shrunk to 1000 tokens. Every tensor is drawn. Of timm's image towers those of SigLIP are
+Widths, heads and patches are the configurations' own, and so is the vocabulary where the tokenizer is CLIP's; in the place
+of others stands a small one of the same kind, trained on the spot. Every tensor is drawn. Of timm's image towers those of SigLIP are
 made; all others, and text towers that cannot be had without the hub, must be refused by name. Prints the worst relative
 error of an embedding after the mean of its set is subtracted, and exits with 1 where one is above the limit; an
 architecture that is refused is listed with the reason and counts as neither.
@@ -11,6 +11,7 @@ architecture that is refused is listed with the reason and counts as neither.
 
 import argparse
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -19,21 +20,22 @@ from pathlib import Path
 import numpy as np
 import open_clip
 import timm
+import tokenizer_folders
 import torch
 import transformers
 from open_clip.coca_model import CoCa
 from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg, CustomTextCLIP
-from open_clip.tokenizer import SimpleTokenizer
 from safetensors.torch import save_file
 
 from make_open_clip_fixtures import draw
 
 TEXTS = ["a photo of a cat", "", "two dogs run <|endoftext|> after a ball", "an end <end_of_text> and more"]
 LIMIT = 1e-4
-VOCABULARY = 1000
-XLM = {"vocab_size": VOCABULARY, "num_hidden_layers": 2, "max_position_embeddings": 514, "type_vocab_size": 1,
+TOKENIZERS = [("SigLIP2", "gemma-json"), ("SigLIP", "siglip-unigram"), ("xlm", "xlm-roberta"), ("mt5", "t5"),
+              ("bert", "bert-uncased")]  # by what stands in hf_tokenizer_name
+XLM = {"num_hidden_layers": 2, "max_position_embeddings": 514, "type_vocab_size": 1,
        "layer_norm_eps": 1e-5}
-MT5 = {"vocab_size": VOCABULARY, "num_layers": 2, "d_kv": 64}
+MT5 = {"num_layers": 2, "d_kv": 64}
 # As the hub's config.json says, apart from the shrinking; ours knows them by name.
 TEXT_MODELS = {
     "xlm-roberta-base": transformers.XLMRobertaConfig(**XLM),
@@ -44,7 +46,7 @@ TEXT_MODELS = {
 }
 
 
-def build(config, folder):
+def build(config, folder, vocabulary):
     """The reference's model; none where it cannot be made, which must then be refused."""
     full = json.loads(json.dumps(config))
     vision, text = full["vision_cfg"], full["text_cfg"]
@@ -57,6 +59,7 @@ def build(config, folder):
         kind = CoCa
         given["multimodal_cfg"] = {**full["multimodal_cfg"], "layers": 1}
     if name:
+        TEXT_MODELS[name].vocab_size = vocabulary
         TEXT_MODELS[name].save_pretrained(folder / "text")
         text = {**text, "hf_model_name": str(folder / "text"), "hf_model_pretrained": False}
     create = timm.create_model
@@ -67,16 +70,30 @@ def build(config, folder):
     return draw(model, 3)
 
 
-def compare(config, binary, device, folder):
+def make_tokenizers(root):
+    lines = tokenizer_folders.corpus()
+    tokenizer_folders.class_folders(lines, root)
+    name, files, model_type, config = next(tokenizer_folders.sig_lip_folders(lines))
+    tokenizer_folders.write(root / name, files, model_type, **config)
+
+
+def compare(config, binary, device, folder, tokenizers):
     full = json.loads(json.dumps(config))
     vision, text = full["vision_cfg"], full["text_cfg"]
     if "timm_model_name" not in vision:
         vision["layers"] = [1, 1, 1, 1] if isinstance(vision["layers"], list) else 2
     if "hf_model_name" not in text:
         text["layers"] = 2
-    if text.get("hf_tokenizer_name") and "vocab_size" in text:
-        text["vocab_size"] = VOCABULARY
-    model = build(full, folder)
+    vocabulary, kind = text.get("vocab_size", 49408), text.get("hf_tokenizer_name") or ""
+    kind = next((source for word, source in TOKENIZERS if word in kind), None)
+    if kind:
+        vocabulary = len(transformers.AutoTokenizer.from_pretrained(tokenizers / kind))
+        for path in (tokenizers / kind).iterdir():
+            if path.name != "config.json":  # it would say that the model is transformers'
+                shutil.copy(path, folder)
+        if "vocab_size" in text:
+            text["vocab_size"] = vocabulary
+    model = build(full, folder, vocabulary)
     state = {"logit_scale": torch.zeros(())} if model is None else model.state_dict()
     save_file({key: value.contiguous() for key, value in state.items()}, folder / "open_clip_model.safetensors")
     (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": full, "preprocess_cfg": {}}))
@@ -86,9 +103,7 @@ def compare(config, binary, device, folder):
     pixels = torch.nn.functional.interpolate(2 * torch.randn(3, 3, 2, 2, generator=generator), size)
     pixels = pixels + 0.5 * torch.randn(pixels.shape, generator=generator)
     np.save(folder / "pixels.npy", pixels.numpy())
-    texts = [] if text.get("hf_tokenizer_name") else TEXTS
-    if text.get("vocab_size", 49408) != 49408:
-        texts = []
+    texts = TEXTS if kind or vocabulary == 49408 else []
     command = [binary, "embed", str(folder / "pixels.npy"), "--model", str(folder), "--device", device, "--raw",
                "--precision", "fp32", "--output", str(folder / "out.npy")]
     for sentence in texts:
@@ -103,7 +118,7 @@ def compare(config, binary, device, folder):
     with torch.inference_mode():
         sets = [(found[:3], model.encode_image(pixels, **options))]
         if texts:
-            ids = SimpleTokenizer(context_length=text.get("context_length", 77))(texts)
+            ids = open_clip.get_tokenizer(f"local-dir:{folder}")(texts)
             sets.append((found[3:], model.encode_text(ids, **options)))
     errors = []
     for ours, theirs in sets:
@@ -120,11 +135,14 @@ def main():
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
     worst, agreed, refused = 0, 0, 0
+    tokenizers = tempfile.TemporaryDirectory()
+    make_tokenizers(Path(tokenizers.name))
     for path in sorted((Path(open_clip.__file__).parent / "model_configs").glob("*.json")):
         if options.only and not any(word in path.stem for word in options.only):
             continue
         with tempfile.TemporaryDirectory() as folder:
-            result = compare(json.loads(path.read_text()), options.binary, options.device, Path(folder))
+            result = compare(json.loads(path.read_text()), options.binary, options.device, Path(folder),
+                             Path(tokenizers.name))
         if isinstance(result, str):
             refused += 1
             print(f"{path.stem:32} refused: {result}", flush=True)

@@ -68,9 +68,10 @@ public final class CLIP {
         reopen: @escaping () throws -> ModelCheckpoint
     ) throws {
         self.reopen = reopen
+        tokenizer = towers.contains(.text) ? try textTokenizer(model) : nil
+        let model = try model.filledUp(by: tokenizer)
         information = ModelInformation(model)
         images = ImagePreprocessor(try Preprocessing(model.configuration.preprocessing))
-        tokenizer = towers.contains(.text) ? try textTokenizer(model) : nil
         var notices = selection.notices
         switch selection.devices {
         case .one(let opened):

@@ -76,10 +76,10 @@ public struct Tokenizer: Sendable {
     public init(model: String?, contextLength: Int? = nil) throws {
         self = try CLIP.translatingErrors {
             let checkpoint = try CLIP.open(model, ModelOptions())
-            let text = checkpoint.configuration.text
+            let tokenizer = try textTokenizer(checkpoint)
+            let text = try checkpoint.filledUp(by: tokenizer).configuration.text
             return Tokenizer(
-                try textTokenizer(checkpoint), paddingID: text.paddingID,
-                contextLength: contextLength ?? text.contextLength)
+                tokenizer, paddingID: text.paddingID, contextLength: contextLength ?? text.contextLength)
         }
     }
 
@@ -160,6 +160,14 @@ func textTokenizer(_ model: ModelCheckpoint) throws -> any TextTokenizer {
                 + "only its pictures can be embedded.")
     }
     return tokenizer
+}
+
+extension ModelCheckpoint {
+    /// The model whose sentences are filled up as its tokenizer says, where that has files of its own.
+    func filledUp(by tokenizer: (any TextTokenizer)?) throws(ModelError) -> ModelCheckpoint {
+        guard let token = (tokenizer as? FolderTokenizer)?.paddingID else { return self }
+        return try filledUp(with: token)
+    }
 }
 
 /// The value of an environment variable.

@@ -3,7 +3,7 @@ import CLIPCompute
 import Checkpoints
 
 package struct ModelCheckpoint: Sendable {
-    package let configuration: CLIPConfiguration
+    package private(set) var configuration: CLIPConfiguration
     /// What cosines are multiplied by is exp of this; read from the weights.
     package let logitScale: Float
     /// What is added then, where the model has it: the sigmoid of the sum is the probability that the two belong
@@ -78,6 +78,23 @@ package struct ModelCheckpoint: Sendable {
         if let logitBias, !logitBias.isFinite {
             throw ModelError("\(weights.name): the weight logit_bias is NaN or infinite")
         }
+    }
+
+    /// The model whose sentences are filled up with this token, which its tokenizer says. Throws where the model's own
+    /// files must not be contradicted: hidden padding is known by its token.
+    package func filledUp(with token: Int32) throws(ModelError) -> ModelCheckpoint {
+        let text = configuration.text
+        guard token != text.paddingID else { return self }
+        guard !text.hidesPadding, text.pooling != .classToken else {
+            throw ModelError(
+                "\(weights.name): the text tower hides the token \(text.paddingID) as padding, and its tokenizer fills up with "
+                    + "\(token): they do not belong together")
+        }
+        var model = self
+        model.configuration.text.paddingID = token
+        model.configuration.facts.removeAll { $0.name == "padding" }
+        model.configuration.facts.append(Fact(name: "padding", value: "\(token)", source: "the tokenizer's files"))
+        return model
     }
 
     /// The weights in their places. Throws nothing that was not thrown on opening.

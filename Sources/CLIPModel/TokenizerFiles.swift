@@ -19,10 +19,12 @@ extension TokenizerFolder {
         for name in ["tokenizer_config.json", "special_tokens_map.json"] where MappedFile.exists(folder + name) {
             files[name] = try HuggingFaceFolder.json(folder + name)
         }
+        let type = files["tokenizer_config.json"]?["tokenizer_class"]?.string
         for name in ["tokenizer_config.json", "special_tokens_map.json"] {
-            guard let value = files[name]?["pad_token"], let token = value.string ?? value["content"]?.string else {
-                continue
-            }
+            let value = files[name]?["pad_token"]
+            // SigLIP's class fills up with the end token where the file does not say.
+            let usual = value == nil && type == "SiglipTokenizer" ? "</s>" : nil
+            guard let token = value?.string ?? value?["content"]?.string ?? usual else { continue }
             if case .object(let members)? = files["tokenizer_config.json"]?["added_tokens_decoder"],
                 let member = members.first(where: { $0.value["content"]?.string == token }),
                 let id = Int32(member.key)

@@ -223,6 +223,13 @@ private final class FloatMemory: TensorMemory {
         }
         #expect(tokenizer.library == .transformers && tokenizer.path.hasSuffix("/siglip/"))
         #expect(model.logitBias.map { abs($0 + 4.2) < 1e-6 } == true)
+        // What the tokenizer's reader finds counts more, unless the model hides its padding by its token.
+        let other = try model.filledUp(with: 1)
+        #expect(other.configuration.text.paddingID == 1)
+        #expect(other.configuration.facts.filter { $0.name == "padding" }.map(\.value) == ["1"])
+        let hiding = try ModelCheckpoint.open(path: Fixture.folder + "/open-clip-xlm-roberta")
+        #expect(try hiding.filledUp(with: 1).configuration.text.paddingID == 1)
+        #expect(message { _ = try hiding.filledUp(with: 0) }.contains("do not belong together"))
     }
 
     @Test("preprocessing in its several forms") func preprocessing() throws {
