@@ -27,15 +27,19 @@ let package = Package(
         .target(
             name: "CLIPGPU",
             dependencies: [
-                "CLIPModel", "CLIPInput", "Checkpoints", "CLIPCompute", "BackendTesting", "CPUBackend", "OpenCLBackend",
+                "CLIPModel", "CLIPInput", "CLIPHub", "Checkpoints", "CLIPCompute", "BackendTesting", "CPUBackend", "OpenCLBackend",
                 "CDemoModel",
             ],
             swiftSettings: swift),
 
         // The model and what stands before the device
         .target(name: "CLIPModel", dependencies: ["CLIPCompute", "Checkpoints"], swiftSettings: swift),
-        .target(name: "CLIPInput", dependencies: ["CImageCodecs", "CMergeTable", "CTextTables"], swiftSettings: swift),
+        .target(
+            name: "CLIPInput", dependencies: ["Checkpoints", "CImageCodecs", "CMergeTable", "CTextTables"],
+            swiftSettings: swift),
         .target(name: "Checkpoints", swiftSettings: swift),
+        .target(name: "CLIPHub", dependencies: ["CHub", "Checkpoints"], swiftSettings: swift),
+        .target(name: "CHub", exclude: ["Data"]),
         .target(
             name: "CImageCodecs",
             linkerSettings: [
@@ -61,9 +65,11 @@ let package = Package(
 
         // Tests
         .testTarget(
-            name: "CLIPInputTests", dependencies: ["CLIPInput"], exclude: ["Fixtures"], swiftSettings: swift),
+            name: "CLIPInputTests", dependencies: ["CLIPInput", "Checkpoints"], exclude: ["Fixtures"], swiftSettings: swift),
         .testTarget(
             name: "CheckpointsTests", dependencies: ["Checkpoints"], exclude: ["Fixtures"], swiftSettings: swift),
+        .testTarget(
+            name: "CLIPHubTests", dependencies: ["CLIPHub", "CLIPModel", "Checkpoints"], swiftSettings: swift),
         .testTarget(
             name: "CLIPModelTests", dependencies: ["CLIPModel", "BackendTesting", "CPUBackend", "OpenCLBackend"],
             exclude: ["Fixtures"], swiftSettings: swift),
@@ -71,7 +77,8 @@ let package = Package(
             name: "BackendTests", dependencies: ["BackendTesting", "CPUBackend", "OpenCLBackend"],
             swiftSettings: swift),
         .testTarget(
-            name: "CLIPGPUTests", dependencies: ["CLIPGPU", "Checkpoints"], exclude: ["Fixtures"], swiftSettings: swift),
+            name: "CLIPGPUTests", dependencies: ["CLIPGPU", "CLIPCompute", "Checkpoints"], exclude: ["Fixtures"],
+            swiftSettings: swift),
         .testTarget(name: "CommandTests", dependencies: ["clip-gpu"], swiftSettings: swift),
     ],
     swiftLanguageModes: [.v6],

@@ -36,6 +36,9 @@ static const unsigned char averagePool[] = {
 static const unsigned char rows[] = {
 #embed "OpenCL/rows.cl"
 };
+static const unsigned char peak[] = {
+#embed "OpenCL/peak.cl"
+};
 static const unsigned char nvidia_ptx[] = {
 #embed "OpenCL/nvidia/ptx.cl"
 };
@@ -57,6 +60,7 @@ static const unsigned char wgmma_linear[] = {
 static const CLIPKernelSource sources[] = {
     SOURCE(prelude),   SOURCE(linear), SOURCE(convolution), SOURCE(norm),        SOURCE(attention), SOURCE(pooledAttention),
     SOURCE(patches),   SOURCE(pixels), SOURCE(tokens),      SOURCE(averagePool), SOURCE(rows),
+    SOURCE(peak),
     SOURCE_IN(nvidia, ptx), SOURCE_IN(nvidia, epilogue), SOURCE_IN(mma, linear), SOURCE_IN(mma, attention),
     SOURCE_IN(wgmma, linear),
 };

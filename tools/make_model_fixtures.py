@@ -1,4 +1,5 @@
-"""Makes the parity fixtures of the model graph: tiny CLIPs of transformers with everything they compute on the way.
+"""Makes the parity fixtures of transformers' models: tiny CLIPs with everything they compute on the way, and a tiny SigLIP and
+MetaCLIP 2 with their features.
 
     python tools/make_model_fixtures.py          writes Tests/CLIPModelTests/Fixtures
 
@@ -15,10 +16,11 @@ import json
 import shutil
 from pathlib import Path
 
+import tokenizers
 import torch
 import transformers
 from safetensors.torch import save_file
-from transformers import CLIPConfig, CLIPModel
+from transformers import CLIPConfig, CLIPModel, MetaClip2Config, MetaClip2Model, SiglipConfig, SiglipModel
 from transformers.models.clip import modeling_clip
 
 FIXTURES = Path(__file__).resolve().parent.parent / "Tests" / "CLIPModelTests" / "Fixtures"
@@ -41,7 +43,74 @@ MODELS = {
                  "vocab_size": 201, "max_position_embeddings": 11, "hidden_act": "gelu"},
     },
 }
+# 30 pixels are no whole number of patches, and the widths of the two towers differ. As in SigLIP 2, the tokenizer fills up
+# with another id than the configuration says.
+SIGLIP = {
+    "vision": {"hidden_size": 48, "num_attention_heads": 3, "num_hidden_layers": 2, "intermediate_size": 72,
+               "image_size": 30, "patch_size": 7},
+    "text": {"hidden_size": 40, "num_attention_heads": 5, "num_hidden_layers": 2, "intermediate_size": 64,
+             "vocab_size": 130, "max_position_embeddings": 13, "projection_size": 48},
+}
+# Its end token is 2, and is meant.
+METACLIP2 = {
+    "vision": {"hidden_size": 48, "num_attention_heads": 3, "num_hidden_layers": 2, "intermediate_size": 72,
+               "image_size": 28, "patch_size": 7, "hidden_act": "gelu"},
+    "text": {"hidden_size": 40, "num_attention_heads": 5, "num_hidden_layers": 2, "intermediate_size": 64,
+             "vocab_size": 130, "max_position_embeddings": 13, "hidden_act": "gelu", "eos_token_id": 2},
+}
 PICTURES, SENTENCES = 3, 5
+
+
+@torch.no_grad()
+def draw(model, seed):
+    generator = torch.Generator().manual_seed(seed)
+    for name, value in sorted(model.named_parameters()):
+        noise = torch.randn(value.shape, generator=generator)
+        if name.startswith("logit"):
+            value.fill_(3.1 if "scale" in name else -4.2)
+        elif "norm" in name and name.endswith("weight"):
+            value.copy_(1 + 0.1 * noise)
+        elif name.endswith("bias"):
+            value.copy_(0.1 * noise)
+        elif "position_embedding" in name or "class_embedding" in name or "token_embedding" in name:
+            value.copy_(0.5 * noise)
+        else:
+            value.copy_(1.4 * noise / value.flatten(1)[0].numel() ** 0.5)
+    return model.eval()
+
+
+def family(name, model, seed, tokenizer=None):
+    """Features and logits of a model in double; texts end with 2 and are filled up with 0."""
+    spec, folder = model.config, FIXTURES / name
+    draw(model, seed)
+    generator = torch.Generator().manual_seed(seed + 1000)
+    size, context = spec.vision_config.image_size, spec.text_config.max_position_embeddings
+    pixels = 1.2 * torch.randn(PICTURES, 3, size, size, generator=generator)
+    lengths = torch.tensor([2, 3, context // 2, context - 1, context])
+    ids = torch.randint(3, spec.text_config.vocab_size, (SENTENCES, context), generator=generator)
+    for row, length in zip(ids, lengths.tolist()):
+        row[length - 1], row[length:] = 2, 0
+    with torch.no_grad():
+        double = copy.deepcopy(model).double()
+        output = double(input_ids=ids, pixel_values=pixels.double())
+        images = double.get_image_features(pixels.double()).pooler_output
+        texts = double.get_text_features(ids).pooler_output
+    save_model(model, folder)
+    if tokenizer is not None:
+        tokenizer.save_pretrained(folder)
+    values = {"vision.features": images, "text.features": texts, "logits_per_image": output.logits_per_image}
+    for key, value in values.items():
+        share = ((value - value.mean(0)).norm(dim=1) / value.norm(dim=1)).min().item()
+        print(f"{name} {key}: {share:.2f} of a row is its distance from the mean")
+    save_fixture(folder, {"inputs.pixel_values": pixels, "inputs.input_ids": ids, "inputs.lengths": lengths,
+                          **{key: value.float().contiguous() for key, value in values.items()}},
+                 {"seed": seed}, "features in double")
+
+
+def tiny_tokenizer():
+    words = ["<pad>", "<eos>", "</s>"] + [f"w{i}" for i in range(127)]
+    inner = tokenizers.Tokenizer(tokenizers.models.WordLevel({word: i for i, word in enumerate(words)}, "w0"))
+    return transformers.PreTrainedTokenizerFast(tokenizer_object=inner, pad_token="<pad>", eos_token="</s>")
 
 
 def build(spec):
@@ -207,6 +276,11 @@ def main():
             values = run(rounded, pixels, ids, lengths)
             few = {key: values[key] for key in ("vision.features", "text.features", "logits_per_image")}
             save_fixture(folder, few, spec, f"features of the weights rounded to {short}, computed in double")
+
+    family("siglip", SiglipModel(SiglipConfig(text_config=SIGLIP["text"], vision_config=SIGLIP["vision"])), 22,
+           tiny_tokenizer())
+    family("metaclip2", MetaClip2Model(MetaClip2Config(
+        text_config=METACLIP2["text"], vision_config=METACLIP2["vision"], projection_dim=24)), 23)
 
 
 if __name__ == "__main__":

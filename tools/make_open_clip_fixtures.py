@@ -14,8 +14,11 @@ import zipfile
 from pathlib import Path
 
 import clip.model
+import open_clip.coca_model
 import open_clip.model
+import timm
 import torch
+import transformers
 from safetensors.torch import save_file
 from torch import nn
 
@@ -53,6 +56,71 @@ FOLDERS = {
     "causal-last": {
         "model": {"embed_dim": 24, "vision_cfg": VISION, "text_cfg": {**TEXT, "pool_type": "last"}},
         "preprocess": {}, "file": "open_clip_model.safetensors"},
+    # SigLIP's image tower is timm's, shrunk by arguments that open_clip does not have.
+    "siglip": {
+        "model": {"embed_dim": 48, "init_logit_bias": -10, "custom_text": True, "nonscalar_logit_scale": True,
+                  "vision_cfg": {"image_size": 30, "timm_model_name": "vit_base_patch16_siglip_224",
+                                 "timm_model_pretrained": False, "timm_pool": "map", "timm_proj": "none"},
+                  "text_cfg": {**TEXT, "no_causal_mask": True, "pool_type": "last", "proj_bias": True,
+                               "norm_kwargs": {"eps": 1e-6}, "hf_tokenizer_name": "some/tokenizer",
+                               "tokenizer_kwargs": {"clean": "canonicalize"}}},
+        "timm": {"img_size": 30, "patch_size": 7, "embed_dim": 48, "depth": 2, "mlp_ratio": 1.5},
+        "preprocess": {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5], "interpolation": "bicubic",
+                       "resize_mode": "squash"}, "file": "open_clip_model.safetensors"},
+    "siglip2": {
+        "model": {"embed_dim": 64, "init_logit_bias": -10, "custom_text": True,
+                  "vision_cfg": {"image_size": 28, "timm_model_name": "vit_giantopt_patch16_siglip_256",
+                                 "timm_model_pretrained": False, "timm_pool": "map", "timm_proj": "none"},
+                  "text_cfg": {**TEXT, "no_causal_mask": True, "pool_type": "last", "proj_bias": True,
+                               "norm_kwargs": {"eps": 1e-6}, "act_kwargs": {"approximate": "tanh"},
+                               "hf_tokenizer_name": "some/tokenizer", "tokenizer_kwargs": {"clean": "canonicalize"}}},
+        "timm": {"img_size": 28, "patch_size": 7, "embed_dim": 64, "depth": 2, "mlp_ratio": 1.5},
+        "preprocess": {}, "file": "open_clip_model.safetensors"},
+    "coca": {
+        "model": {"embed_dim": 24, "custom_text": True,
+                  "vision_cfg": {**VISION, "attentional_pool": True, "attn_pooler_heads": 3, "output_tokens": True,
+                                 "attn_pooler_queries": 5, "norm_kwargs": {"eps": 1e-3}},
+                  "text_cfg": {**TEXT, "embed_cls": True, "output_tokens": True},
+                  "multimodal_cfg": {"context_length": 13, "vocab_size": 130, "width": 40, "heads": 5, "layers": 1}},
+        "preprocess": {}, "file": "open_clip_pytorch_model.bin"},
+    # As wide as its image tower, so that the pool's three projections are one tensor.
+    "coca-wide": {
+        "model": {"embed_dim": 48, "custom_text": True,
+                  "vision_cfg": {**VISION, "attentional_pool": True, "attn_pooler_heads": 4, "output_tokens": True,
+                                 "attn_pooler_queries": 2},
+                  "text_cfg": {**TEXT, "embed_cls": True, "output_tokens": True, "no_causal_mask": True},
+                  "multimodal_cfg": {"context_length": 13, "vocab_size": 130, "width": 40, "heads": 5, "layers": 1}},
+        "preprocess": {}, "file": "open_clip_model.safetensors"},
+    "xlm-roberta": {
+        "model": {"embed_dim": 24, "vision_cfg": VISION,
+                  "text_cfg": {"hf_model_name": "text", "hf_tokenizer_name": "text", "context_length": 13,
+                               "hf_pooler_type": "mean_pooler"}},
+        "text": transformers.XLMRobertaConfig(
+            vocab_size=130, hidden_size=40, num_hidden_layers=2, num_attention_heads=5, intermediate_size=72,
+            max_position_embeddings=18, type_vocab_size=1, layer_norm_eps=1e-5),
+        "preprocess": {}, "file": "open_clip_model.safetensors"},
+    "xlm-roberta-cls": {
+        "model": {"embed_dim": 24, "vision_cfg": VISION,
+                  "text_cfg": {"hf_model_name": "text", "hf_tokenizer_name": "text", "context_length": 13,
+                               "hf_pooler_type": "cls_last_hidden_state_pooler", "hf_proj_type": "linear"}},
+        "text": transformers.XLMRobertaConfig(
+            vocab_size=130, hidden_size=40, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64,
+            max_position_embeddings=16, type_vocab_size=2),
+        "preprocess": {}, "file": "open_clip_model.safetensors"},
+    "mt5": {
+        "model": {"embed_dim": 24, "vision_cfg": VISION,
+                  "text_cfg": {"hf_model_name": "text", "hf_tokenizer_name": "text", "context_length": 77,
+                               "hf_pooler_type": "mean_pooler"}},
+        "text": transformers.MT5Config(vocab_size=130, d_model=40, d_kv=12, d_ff=56, num_layers=2, num_heads=3),
+        "preprocess": {}, "file": "open_clip_model.safetensors"},
+    "mt5-cls": {
+        "model": {"embed_dim": 24, "vision_cfg": VISION,
+                  "text_cfg": {"hf_model_name": "text", "hf_tokenizer_name": "text", "context_length": 13,
+                               "hf_pooler_type": "cls_pooler", "hf_proj_type": "linear"}},
+        "text": transformers.MT5Config(
+            vocab_size=130, d_model=40, d_kv=8, d_ff=56, num_layers=2, num_heads=4, relative_attention_num_buckets=16,
+            relative_attention_max_distance=20, feed_forward_proj="relu", layer_norm_epsilon=1e-3),
+        "preprocess": {}, "file": "open_clip_model.safetensors"},
     "resnet": {
         "model": {"embed_dim": 24, "quick_gelu": True,
                   "vision_cfg": {"image_size": 64, "layers": [1, 2, 1, 1], "width": 8, "patch_size": None,
@@ -65,31 +133,38 @@ FOLDERS = {
 def draw(model, seed):
     """Matrices with deviation 1.4/sqrt(inputs), gains 1 ± 0.1, everything else about 0.1; embeddings 0.3."""
     generator = torch.Generator().manual_seed(seed)
-    norms = {id(p) for m in model.modules() if isinstance(m, (nn.LayerNorm, nn.BatchNorm2d)) for p in m.parameters()}
+    kinds = (nn.LayerNorm, nn.BatchNorm2d, transformers.models.mt5.modeling_mt5.MT5LayerNorm)
+    norms = {id(p) for m in model.modules() if isinstance(m, kinds) for p in m.parameters()}
     for name, value in sorted(model.state_dict(keep_vars=True).items()):
         if not value.is_floating_point():
             continue
         noise = torch.randn(value.shape, generator=generator)
         if name == "logit_scale":
             value.fill_(3.1)
+        elif name == "logit_bias":
+            value.fill_(-4.2)
         elif name.endswith("running_var"):
             value.copy_(0.5 + noise.abs())
         elif name.endswith("gamma"):
             value.copy_(0.8 + 0.2 * noise)
         elif id(value) in norms and name.endswith("weight"):
             value.copy_(1 + 0.1 * noise)
-        elif "embedding" in name:
+        elif "word_embeddings" in name:
+            value.copy_(noise)  # else positions and types outweigh them, and sentences hardly differ
+        elif "embedding" in name or "pos_embed" in name:
             value.copy_(0.3 * noise)
         elif value.dim() < 2:
             value.copy_(0.1 * noise)
         else:
+            if "SelfAttention.q" in name:
+                noise = noise / 3  # T5 does not scale its scores
             inputs = value.shape[0] if name.endswith(("proj", "text_projection")) else value[0].numel()
             value.copy_(1.4 * noise / inputs ** 0.5)
     return model.eval()
 
 
-def inputs(seed, size, context, vocabulary, end=None, padded=False):
-    """Pixels, and sentences of every length; noise behind the end token, or zeros where the model reads those."""
+def inputs(seed, size, context, vocabulary, end=None, padding=None):
+    """Pixels, and sentences of every length; noise behind the end token, or padding where the model reads that."""
     generator = torch.Generator().manual_seed(seed + 1000)
     # Noise alone averages out in a ResNet, and pictures that hardly differ show nothing but rounding.
     broad = torch.randn(PICTURES, 3, 2, 2, generator=generator) + torch.randn(PICTURES, 3, 1, 1, generator=generator)
@@ -99,16 +174,17 @@ def inputs(seed, size, context, vocabulary, end=None, padded=False):
     ids = torch.randint(3, vocabulary - 2, (SENTENCES, context), generator=generator)
     for row, length in zip(ids, lengths.tolist()):
         row[0], row[length - 1] = vocabulary - 2, vocabulary - 1 if end is None else end
-        if padded:
-            row[length:] = 0
+        if padding is not None:
+            row[length:] = padding
     return pixels, ids, lengths
 
 
 @torch.no_grad()
 def features(model, pixels, ids):
     model = copy.deepcopy(model).double()
-    return {"vision.features": model.encode_image(pixels.double()).float().contiguous(),
-            "text.features": model.encode_text(ids).float().contiguous()}
+    options = {"normalize": False} if isinstance(model, open_clip.coca_model.CoCa) else {}
+    return {"vision.features": model.encode_image(pixels.double(), **options).float().contiguous(),
+            "text.features": model.encode_text(ids, **options).float().contiguous()}
 
 
 def save(folder, model, pixels, ids, lengths):
@@ -166,25 +242,45 @@ def main():
     torch.save({"epoch": 1, "state_dict": state}, folder / "training.pt", _use_new_zipfile_serialization=False)
     openai("openai-resnet", 31, image_resolution=64, vision_layers=(1, 2, 1, 1), vision_width=8, vision_patch_size=None)
 
-    for seed, (name, spec) in enumerate(FOLDERS.items(), 40):
-        config = copy.deepcopy(spec["model"])
-        kind = open_clip.model.CustomTextCLIP if config.pop("custom_text", False) else open_clip.model.CLIP
-        vision, text = config.pop("vision_cfg"), config.pop("text_cfg")
-        model = draw(kind(**config, vision_cfg=open_clip.model.CLIPVisionCfg(**vision),
-                          text_cfg=open_clip.model.CLIPTextCfg(**text)), seed)
-        if name == "resnet":
-            model = model.half()
-        folder = fresh(f"open-clip-{name}")
-        (folder / "open_clip_config.json").write_text(json.dumps(
-            {"model_cfg": spec["model"], "preprocess_cfg": spec["preprocess"]}, indent=2) + "\n")
-        state = {key: value.contiguous() for key, value in model.state_dict().items()}
-        if spec["file"].endswith(".safetensors"):
-            save_file(state, folder / spec["file"])
-        else:
-            torch.save(state, folder / spec["file"])
-        padded = text.get("no_causal_mask", False) or text.get("pool_type") == "last"
-        save(folder, model, *inputs(seed, vision["image_size"], text["context_length"], text["vocab_size"],
-                                    text.get("eos_id"), padded))
+    # ResNet's seed stays what it was when it was the last.
+    names = [name for name in FOLDERS if name != "resnet"][:6] + ["resnet"]
+    names += [name for name in FOLDERS if name not in names]
+    for seed, name in enumerate(names, 40):
+        folder_model(name, FOLDERS[name], seed)
+
+
+def folder_model(name, spec, seed):
+    config, folder = copy.deepcopy(spec["model"]), fresh(f"open-clip-{name}")
+    is_custom = config.pop("custom_text", False) or "text" in spec
+    kind = open_clip.model.CustomTextCLIP if is_custom else open_clip.model.CLIP
+    if "multimodal_cfg" in config:
+        kind = open_clip.coca_model.CoCa
+    vision, text = config.pop("vision_cfg"), config.pop("text_cfg")
+    vocabulary, padding = text.get("vocab_size"), 0
+    if "text" in spec:
+        spec["text"].save_pretrained(folder / "text")
+        text["hf_model_name"], text["hf_model_pretrained"] = str(folder / "text"), False
+        vocabulary, padding = spec["text"].vocab_size, spec["text"].pad_token_id
+    create = timm.create_model
+    timm.create_model = lambda *names, **options: create(*names, **options, **spec.get("timm", {}))
+    model = draw(kind(**config, vision_cfg=open_clip.model.CLIPVisionCfg(**vision),
+                      text_cfg=open_clip.model.CLIPTextCfg(**text)), seed)
+    timm.create_model = create
+    if name == "resnet":
+        model = model.half()
+    (folder / "open_clip_config.json").write_text(json.dumps(
+        {"model_cfg": spec["model"], "preprocess_cfg": spec["preprocess"]}, indent=2) + "\n")
+    state = {key: value.contiguous() for key, value in model.state_dict().items()}
+    if spec["file"].endswith(".safetensors"):
+        save_file(state, folder / spec["file"])
+    else:
+        torch.save(state, folder / spec["file"])
+    is_padded = text.get("no_causal_mask") or text.get("pool_type") == "last" or "text" in spec or "coca" in name
+    pixels, ids, lengths = inputs(seed, vision["image_size"], text["context_length"], vocabulary, text.get("eos_id"),
+                                  padding if is_padded else None)
+    if "coca" in name or "xlm" in name:
+        ids[3, 4] = padding  # what a word in the middle may be, too
+    save(folder, model, pixels, ids, lengths)
 
 
 if __name__ == "__main__":

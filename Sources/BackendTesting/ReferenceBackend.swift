@@ -166,6 +166,7 @@ package final class ReferenceBackend: Backend {
         memory: nil, precisions: [.fp32], capabilities: [])
     package let precision = Precision.fp32
     package let laneCount = 2
+    package let busySeconds = 0.0
     package var guardsMemory = false
 
     private var pass: UInt64 = 0

@@ -39,6 +39,9 @@ package protocol Backend: AnyObject {
     func preferredRows(width: Int) -> Int
     /// Passes that may be in flight at once; at least one.
     var laneCount: Int { get }
+    /// Seconds that the device has spent on the passes waited for so far, each from its first operation to its last;
+    /// what overlaps is counted once.
+    var busySeconds: Double { get }
 
     // MARK: Load: hand weights over once; the backend lays them out as it likes
 

@@ -45,13 +45,13 @@ extension CLIP {
         case .image:
             let side = information.imageSize
             let bytes = (0..<(batch * side * side * 3)).map { _ in UInt8(truncatingIfNeeded: generator.next()) }
-            run = { try self.begin(bytes: bytes) }
+            run = { try self.begin(.bytes(bytes)) }
         case .text:
             let end = information.endOfText
             let ids = (0..<batch).map { _ in
                 [end - 1] + (0..<(tokens - 2)).map { _ in Int32(generator.next() % UInt64(end - 1)) } + [end]
             }
-            run = { try self.begin(tokens: ids) }
+            run = { try self.begin(.tokens(ids)) }
         }
         let times = try measured(seconds: seconds, shouldStop: shouldStop) { _ = try finish(run(), normalized: false) }
         return result(kind, batch: batch, length: kind == .text ? Double(tokens) : nil, times: times)
@@ -67,7 +67,7 @@ extension CLIP {
         let ids = try tokenize(captions).ids
         let batches = stride(from: 0, to: ids.count, by: batch).map { Array(ids[$0..<min($0 + batch, ids.count)]) }
         let times = try measured(seconds: seconds, shouldStop: shouldStop) {
-            for batch in batches where !shouldStop() { _ = try finish(begin(tokens: batch), normalized: false) }
+            for batch in batches where !shouldStop() { _ = try finish(begin(.tokens(batch)), normalized: false) }
         }
         let share = Double(batch) / Double(max(ids.count, 1))
         return result(

@@ -60,7 +60,8 @@ public actor CLIPService {
         var preparer = preparer
         preparer.options.truncatesText = truncate
         return TokenizedText(
-            ids: try texts.map { try preparer.tokens($0) }, contextLength: information.contextLength)
+            ids: try texts.map { try preparer.tokens($0) }, contextLength: information.contextLength,
+            paddingID: information.paddingID)
     }
 
     /// Features of pictures, not of unit length.

@@ -10,6 +10,8 @@ public struct Device: Hashable, Sendable, CustomStringConvertible {
         case allGPUs
         case openCL(Int?)
         case cuda(Int?)
+        /// At least two, each one device.
+        case list([Choice])
     }
     let choice: Choice
 
@@ -19,17 +21,39 @@ public struct Device: Hashable, Sendable, CustomStringConvertible {
     public static let cpu = Device(choice: .cpu)
     /// The GPU with this number, or the best; with a warning, the CPU where there is none.
     public static func gpu(_ index: Int? = nil) -> Device { Device(choice: .gpu(index)) }
-    /// Every GPU; batches are dealt out among them.
+    /// Every GPU; each takes the next batch when it has room for it.
     public static let allGPUs = Device(choice: .allGPUs)
     /// The OpenCL device with this number as `Device.available` lists them, of any type, or the best; never another.
     public static func openCL(_ index: Int? = nil) -> Device { Device(choice: .openCL(index)) }
 
-    private init(choice: Choice) {
+    /// Several devices at once; each takes the next batch when it has room for it. None where fewer than two are given,
+    /// or one that may be several or none: `automatic`, `allGPUs`, another list.
+    ///
+    /// Different devices round differently: which of them computed a row is not fixed, and neither are its last bits.
+    public static func several(_ devices: [Device]) -> Device? {
+        let choices = devices.map(\.choice)
+        let single = choices.allSatisfy {
+            switch $0 {
+            case .automatic, .allGPUs, .list: false
+            default: true
+            }
+        }
+        return choices.count > 1 && single ? Device(choice: .list(choices)) : nil
+    }
+
+    init(choice: Choice) {
         self.choice = choice
     }
 
-    /// Reads `auto`, `cpu`, `gpu`, `gpu:N`, `gpu:all`, `opencl`, `opencl:N`, `cuda` or `cuda:N`; none for anything else.
+    /// Reads `auto`, `cpu`, `gpu`, `gpu:N`, `gpu:all`, `opencl`, `opencl:N`, `cuda`, `cuda:N`, or several that name one
+    /// device each with commas between: `opencl:0,opencl:1`. None for anything else.
     public init?(_ text: String) {
+        if text.contains(",") {
+            let devices = text.split(separator: ",", omittingEmptySubsequences: false).map { Device(String($0)) }
+            guard let several = Device.several(devices.compactMap(\.self)), !devices.contains(nil) else { return nil }
+            self = several
+            return
+        }
         let parts = text.split(separator: ":", maxSplits: 1, omittingEmptySubsequences: false)
         var index: Int?
         if parts.count == 2 {
@@ -60,6 +84,7 @@ public struct Device: Hashable, Sendable, CustomStringConvertible {
         case .allGPUs: "gpu:all"
         case .openCL(let index): "opencl" + with(index)
         case .cuda(let index): "cuda" + with(index)
+        case .list(let choices): choices.map { Device(choice: $0).description }.joined(separator: ",")
         }
     }
 }

@@ -30,12 +30,14 @@ extension CLIP {
         onResult: (EmbeddingResult) throws -> Void
     ) throws {
         let largestBatch = batchSize ?? max(preferredBatchSize(.image), preferredBatchSize(.text))
-        var preparation = PreparationQueue(inputs, preparer(options), window: 2 * largestBatch + 8)
+        var preparation = PreparationQueue(inputs, preparer(options), window: (devices.count + 1) * largestBatch + 8)
         var group = Group()
         var running = Queue<(group: Group, job: CLIP.Job?)>()
 
         func drain(downTo limit: Int) throws {
-            while running.count > limit, let (group, job) = running.popFirst() {
+            while running.count > limit || running.first?.job?.isFinished == true,
+                let (group, job) = running.popFirst()
+            {
                 var values: [Float] = []
                 if let job { values = try finish(job, normalized: normalized) }
                 for entry in group.entries {
@@ -48,7 +50,7 @@ extension CLIP {
         }
         func closeGroup() throws {
             if group.entries.isEmpty { return }
-            running.append((group, try begin(group)))
+            running.append((group, try group.batch.map { try begin($0) }))
             group = Group()
             try drain(downTo: jobsInFlight - 1)
         }
@@ -61,27 +63,12 @@ extension CLIP {
         try closeGroup()
         try drain(downTo: 0)
     }
-
-    private func begin(_ group: Group) throws -> Job? {
-        switch group.batch {
-        case .none: nil
-        case .bytes(let bytes): try begin(bytes: bytes)
-        case .floats(let floats): try begin(floats: floats)
-        case .tokens(let tokens): try begin(tokens: tokens)
-        }
-    }
 }
 
 /// Inputs that are computed together, with the failed ones among them in their places.
 private struct Group {
-    enum Batch {
-        case none
-        case bytes([UInt8])
-        case floats([Float])
-        case tokens([[Int32]])
-    }
     var entries: [(name: String, kind: EmbeddingInput.Kind, outcome: Result<Int, CLIPError>)] = []
-    var batch = Batch.none
+    var batch: EmbeddingBatch?
     var count = 0
 
     func accepts(_ prepared: PreparedInput, limit: Int) -> Bool {

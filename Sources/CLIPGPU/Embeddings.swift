@@ -67,3 +67,8 @@ extension Sequence where Element == Float {
         return powers.map { Float($0 / total) }
     }
 }
+
+extension Float {
+    /// 1 / (1 + exp(-x)), in double.
+    var sigmoid: Float { Float(1 / (1 + exponential(-Double(self)))) }
+}

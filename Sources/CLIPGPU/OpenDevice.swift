@@ -26,7 +26,7 @@ public struct DeviceDescription: Sendable, Hashable, CustomStringConvertible {
     /// The switch's position that names it.
     public var device: Device { Device(identifier) ?? .automatic }
 
-    init(_ info: DeviceInfo) {
+    package init(_ info: DeviceInfo) {
         identifier = info.identifier
         kind = info.kind.rawValue
         name = info.name
@@ -58,16 +58,34 @@ public struct DeviceDescription: Sendable, Hashable, CustomStringConvertible {
     }
 }
 
-/// What a self-test found.
+/// What a self-test found: enough for a report of a device that nobody here has seen.
 public struct SelfTestReport: Sendable {
+    /// The rate of one operation.
+    public struct Figure: Sendable {
+        /// The operation and its sizes.
+        public let name: String
+        /// In billions of the unit.
+        public let rate: Double
+        /// "GFLOP/s" or "GB/s".
+        public let unit: String
+        /// Of the peak that was measured.
+        public let shareOfPeak: Double
+    }
+
     /// Checks that ran.
     public let checks: Int
     /// Those that failed: what, and how.
     public let failures: [String]
     /// The largest error as a share of what is allowed.
     public let largestShare: Double
-    /// Wall time.
+    /// Wall time of the checks.
     public let seconds: Double
+    /// What the device says of itself and which kernels were chosen for it, as name and value.
+    public internal(set) var facts: [(name: String, value: String)] = []
+    /// Billions of multiplications and additions a second, out of registers.
+    public internal(set) var peak = 0.0
+    /// How fast each operation runs.
+    public internal(set) var figures: [Figure] = []
 }
 
 extension Precision {
@@ -91,95 +109,181 @@ extension Precision {
     }
 }
 
+/// A device that can be opened, on any thread.
+enum DeviceSource: Sendable {
+    case cpu(threads: Int?)
+    case openCL(OpenCLDeviceDescription)
+
+    var kind: DeviceInfo.Kind {
+        switch self {
+        case .cpu: .cpu
+        case .openCL(let description): description.kind
+        }
+    }
+
+    var identifier: String {
+        switch self {
+        case .cpu: "cpu"
+        case .openCL(let description): description.identifier
+        }
+    }
+
+    func open(_ precision: Precision) throws -> OpenedDevice {
+        switch self {
+        case .cpu(let threads):
+            let backend = try CPUBackend(
+                options: CPUOptions(threads: threads, precision: precision.resolved(for: .cpu)))
+            return OpenedDevice(
+                backend, notices: { [] }, facts: { backend.device.capabilities.map { ("kernels", $0) } },
+                peak: { backend.measurePeak(seconds: 0.1) })
+        case .openCL(let description):
+            let backend = try OpenCLBackend(
+                deviceIndex: description.index, precision: precision.resolved(for: description.kind))
+            let tuned = backend.tunedTile.map { "\(description.identifier) is tuned: linear \($0)" }
+            return OpenedDevice(
+                backend, notices: { backend.notices }, remarks: tuned.map { [$0] } ?? [], facts: { backend.report },
+                peak: { try backend.measurePeak(seconds: 0.2) })
+        }
+    }
+}
+
 /// A backend that is open, whatever its type.
 struct OpenedDevice {
     let info: DeviceInfo
-    let encoder: (ModelCheckpoint, CLIPModel.Towers) throws -> any ImageTextEncoder
+    /// The quick part of the conformance suite.
     let selfTest: () throws -> SelfTestReport
-    let notices: () -> [String]
+    /// What is checked before a GPU is chosen.
+    let startTest: () throws -> SelfTestReport
+    /// Seconds of one product: rows, inputs, outputs, whether with QuickGELU, whether added to what is there.
+    let product: (Int, Int, Int, Bool, Bool, Double) throws -> Double
+    /// The same with facts and figures.
+    let fullReport: () throws -> SelfTestReport
+    private let notices: () -> [String]
+    private let remarks: [String]
+    private let encoder: (ModelCheckpoint, CLIPModel.Towers) throws -> any ImageTextEncoder
 
-    private init<B: Backend>(_ backend: B, notices: @escaping () -> [String]) {
+    fileprivate init<B: Backend>(
+        _ backend: B, notices: @escaping () -> [String], remarks: [String] = [],
+        facts: @escaping () -> [(name: String, value: String)],
+        peak: @escaping () throws -> Double
+    ) {
         info = backend.device
         encoder = { try CLIPEncoder($0, backend: backend, towers: $1) }
-        selfTest = { try OpenedDevice.check(backend) }
+        selfTest = { OpenedDevice.check(backend, Conformance.quick) }
+        startTest = { OpenedDevice.check(backend, Conformance.start) }
+        product = {
+            try Figures.product(
+                on: backend, rows: $0, inputs: $1, outputs: $2, activation: $3 ? .quickGELU : .none, residual: $4,
+                seconds: $5)
+        }
+        fullReport = {
+            var report = OpenedDevice.check(backend, Conformance.quick)
+            report.facts = facts()
+            let peak = try peak()
+            report.peak = peak / 1e9
+            report.figures = try Figures.measure(on: backend, peak: peak, seconds: 0.05).map {
+                SelfTestReport.Figure(
+                    name: $0.name, rate: $0.billions, unit: $0.unit.rawValue, shareOfPeak: $0.share)
+            }
+            return report
+        }
         self.notices = notices
+        self.remarks = remarks
     }
 
-    static func cpu(_ precision: Precision, threads: Int?) throws -> OpenedDevice {
-        let backend = try CPUBackend(
-            options: CPUOptions(threads: threads, precision: precision.resolved(for: .cpu)))
-        return OpenedDevice(backend, notices: { [] })
+    /// Hands a model's weights over.
+    func load(_ model: ModelCheckpoint, _ towers: CLIP.Towers) throws -> DeviceWorker {
+        let encoder = try encoder(model, CLIPModel.Towers(rawValue: towers.rawValue))
+        var device = LoadedDevice(description: DeviceDescription(info), precision: Precision(encoder.precision))
+        device.laneCount = encoder.laneCount
+        device.preferredImages = encoder.preferredImages
+        // Texts as if they were long.
+        device.preferredTexts = max(1, encoder.preferredTokens / 16)
+        device.notices = notices()
+        device.remarks = remarks
+        return DeviceWorker(
+            device: device,
+            begin: { batch in
+                let job = try encoder.begin(batch)
+                return { try encoder.finish(job) }
+            },
+            busySeconds: { encoder.busySeconds })
     }
 
-    static func openCL(_ description: OpenCLDeviceDescription, _ precision: Precision) throws -> OpenedDevice {
-        let backend = try OpenCLBackend(
-            deviceIndex: description.index, precision: precision.resolved(for: description.kind))
-        return OpenedDevice(backend, notices: { backend.notices })
-    }
-
-    /// The quick part of the conformance suite.
-    static func check(_ backend: some Backend) throws -> SelfTestReport {
+    private static func check(_ backend: some Backend, _ cases: [ConformanceCase]) -> SelfTestReport {
         let start = monotonicSeconds()
-        let results = Conformance.run(Conformance.quick, on: backend)
+        let results = Conformance.run(cases, on: backend)
         return SelfTestReport(
             checks: results.count, failures: results.filter { !$0.passed }.map(\.description),
             largestShare: results.map(\.share).max() ?? 0, seconds: monotonicSeconds() - start)
     }
 }
 
-/// The devices that a `Device` names, open, with what is worth a warning.
-struct OpenedDevices {
-    let devices: [OpenedDevice]
-    let notices: [String]
+extension ImageTextEncoder {
+    /// Hands over a batch without waiting; rows as the model gives them.
+    fileprivate func begin(_ batch: EmbeddingBatch) throws -> EncodingJob {
+        let side = configuration.vision.imageSize
+        func images(_ storage: Pixels.Storage, _ elements: Int) throws -> EncodingJob {
+            try beginImages(
+                Pixels(storage, count: elements / (side * side * 3), height: side, width: side), unitLength: false)
+        }
+        switch batch {
+        case .bytes(let bytes): return try bytes.withUnsafeBufferPointer { try images(.bytes($0), $0.count) }
+        case .floats(let floats): return try floats.withUnsafeBufferPointer { try images(.floats($0), $0.count) }
+        case .tokens(let tokens): return try beginTexts(tokens, unitLength: false)
+        }
+    }
+}
+
+/// What a `Device` names on this machine.
+struct DeviceSelection {
+    enum Devices {
+        case one(OpenedDevice)
+        /// Not opened yet: each thread opens its own. `all`: one that does not open is an error.
+        case several([DeviceSource], precision: Precision, all: Bool)
+    }
+    var devices: Devices
+    /// Things worth a warning.
+    var notices: [String] = []
 
     init(_ device: Device, precision: Precision, threads: Int?, strict: Bool) throws {
-        var notices: [String] = []
-        var devices: [OpenedDevice] = []
+        let cpu = DeviceSource.cpu(threads: threads)
         switch device.choice {
-        case .cpu:
-            devices = [try .cpu(precision, threads: threads)]
-        case .openCL(let index):
-            let all = try OpenCLDevices.all()
-            if let index {
-                guard let chosen = all.first(where: { $0.index == index }) else {
-                    throw CLIPError(.device, "There is no device opencl:\(index): \(Self.list(all)).")
-                }
-                devices = [try .openCL(chosen, precision)]
-            } else {
-                guard let best = Self.ranked(all).first ?? all.first else {
-                    throw CLIPError(
-                        .device, "There is no OpenCL device: install the driver of your GPU, or use --device cpu.")
-                }
-                devices = [try .openCL(best, precision)]
+        case .cpu, .openCL, .cuda:
+            devices = .one(try Self.named(device, threads: threads).open(precision))
+        case .list(let list):
+            let sources = try list.map { try Self.named(Device(choice: $0), threads: threads) }
+            if let twice = sources.indices.first(where: { index in
+                sources[..<index].contains { $0.identifier == sources[index].identifier }
+            }) {
+                throw CLIPError(.device, "--device \(device) names \(sources[twice].identifier) twice.")
             }
-        case .cuda:
-            throw CLIPError(
-                .device, "This build has no CUDA backend: NVIDIA GPUs are used through OpenCL, with --device gpu.")
+            devices = .several(sources, precision: Self.common(precision, sources), all: true)
         case .automatic, .gpu, .allGPUs:
-            var reason: String
+            var reason = "there is no GPU with an OpenCL driver"
+            var found: Devices?
             do {
                 let gpus = Self.ranked(try OpenCLDevices.all())
-                reason = "there is no GPU with an OpenCL driver"
                 switch device.choice {
                 case .gpu(let index?):
                     if index < gpus.count {
-                        devices = [try .openCL(gpus[index], precision)]
+                        found = .one(try DeviceSource.openCL(gpus[index]).open(precision))
                     } else if !gpus.isEmpty {
                         reason = "there is no GPU \(index), only 0 to \(gpus.count - 1)"
                     }
-                case .allGPUs:
-                    for gpu in gpus { devices.append(try .openCL(gpu, precision)) }
+                case .allGPUs where gpus.count > 1:
+                    found = .several(gpus.map(DeviceSource.openCL), precision: precision, all: strict)
                 default:
-                    for gpu in gpus where devices.isEmpty {
+                    for gpu in gpus {
                         do {
-                            let opened = try OpenedDevice.openCL(gpu, precision)
-                            let report = try opened.selfTest()
+                            let opened = try DeviceSource.openCL(gpu).open(precision)
+                            let report = try opened.startTest()
                             if report.failures.isEmpty {
-                                devices = [opened]
-                            } else {
-                                reason = "\(gpu.name) failed its self-check (\(report.failures[0]))"
-                                notices.append(reason)
+                                found = .one(opened)
+                                break
                             }
+                            reason = "\(gpu.name) failed its self-check (\(report.failures[0]))"
+                            notices.append(reason)
                         } catch let error as BackendError where gpus.count > 1 || device == .automatic {
                             reason = error.description
                             notices.append("\(gpu.name) cannot be used: \(error.description)")
@@ -189,18 +293,64 @@ struct OpenedDevices {
             } catch let error as BackendError {
                 reason = error.description
             }
-            if devices.isEmpty {
-                if device != .automatic {
-                    if strict {
-                        throw CLIPError(.device, "--device \(device) cannot be had: \(reason)")
-                    }
-                    notices.append("--device \(device) cannot be had (\(reason)); using the CPU")
-                }
-                devices = [try .cpu(precision, threads: threads)]
+            if let found {
+                devices = found
+                return
             }
+            if device != .automatic {
+                if strict { throw CLIPError(.device, "--device \(device) cannot be had: \(reason)") }
+                notices.append("--device \(device) cannot be had (\(reason)); using the CPU")
+            }
+            devices = .one(try cpu.open(precision))
         }
-        self.devices = devices
-        self.notices = notices
+    }
+
+    /// The OpenCL device that a switch names, for work on kernels.
+    static func openCL(_ device: Device) throws -> OpenCLDeviceDescription {
+        switch device.choice {
+        case .automatic:
+            if let best = ranked(try OpenCLDevices.all()).first { return best }
+        case .gpu, .openCL:
+            if case .openCL(let description) = try named(device, threads: nil) { return description }
+        default: break
+        }
+        throw CLIPError(
+            .device,
+            "There is nothing to tune on --device \(device): name one OpenCL device, as `clip-gpu devices` lists them.")
+    }
+
+    /// The device of a switch that names exactly one, which nothing may stand in for.
+    private static func named(_ device: Device, threads: Int?) throws -> DeviceSource {
+        switch device.choice {
+        case .cpu: return .cpu(threads: threads)
+        case .openCL(let index?):
+            let all = try OpenCLDevices.all()
+            guard let chosen = all.first(where: { $0.index == index }) else {
+                throw CLIPError(.device, "There is no device opencl:\(index): \(list(all)).")
+            }
+            return .openCL(chosen)
+        case .gpu(let index):
+            let gpus = ranked(try OpenCLDevices.all())
+            guard index ?? 0 < gpus.count else {
+                throw CLIPError(.device, "There is no device \(device): \(gpus.count) GPUs have an OpenCL driver.")
+            }
+            return .openCL(gpus[index ?? 0])
+        case .openCL(nil):
+            let all = try OpenCLDevices.all()
+            guard let best = ranked(all).first ?? all.first else {
+                throw CLIPError(
+                    .device, "There is no OpenCL device: install the driver of your GPU, or use --device cpu.")
+            }
+            return .openCL(best)
+        default:
+            throw CLIPError(
+                .device, "This build has no CUDA backend: NVIDIA GPUs are used through OpenCL, with --device gpu.")
+        }
+    }
+
+    /// `automatic` for several devices at once: rows of one result are to be of one precision.
+    private static func common(_ precision: Precision, _ sources: [DeviceSource]) -> Precision {
+        precision == .automatic && sources.contains { $0.kind == .cpu } ? .fp32 : precision
     }
 
     /// GPUs and accelerators, the ones with most compute first. OpenCL devices of type CPU are used only by number.
@@ -219,7 +369,7 @@ extension Device {
         var devices: [DeviceDescription] = []
         var notices: [String] = []
         do {
-            devices.append(DeviceDescription(try OpenedDevice.cpu(.fp32, threads: nil).info))
+            devices.append(DeviceDescription(try DeviceSource.cpu(threads: nil).open(.fp32).info))
         } catch {
             notices.append("\(error)")
         }
@@ -231,12 +381,39 @@ extension Device {
         return (devices, notices)
     }
 
-    /// Compares every operation on a device with a naive reference, in seconds.
+    /// Billions of operations a second of matrix products on a device: rows, inputs and outputs of each, with bias, with QuickGELU
+    /// or with a residual.
+    ///
+    /// - Throws: `CLIPError` with the code `.device` where the device cannot be opened.
+    public static func measureProducts(
+        _ device: Device, precision: Precision,
+        _ products: [(rows: Int, inputs: Int, outputs: Int, activates: Bool, adds: Bool)], seconds: Double
+    ) throws -> [Double] {
+        try CLIP.translatingErrors {
+            guard
+                case .one(let opened) = try DeviceSelection(
+                    device, precision: precision, threads: nil, strict: true
+                ).devices
+            else { throw CLIPError(.device, "--device \(device) names several devices: name one to measure.") }
+            return try products.map { product in
+                let elapsed = try opened.product(
+                    product.rows, product.inputs, product.outputs, product.activates, product.adds, seconds)
+                return 2e-9 * Double(product.rows * product.inputs * product.outputs) / elapsed
+            }
+        }
+    }
+
+    /// Compares every operation on a device with a naive reference, and measures how fast it runs them; in seconds.
     ///
     /// - Throws: `CLIPError` with the code `.device` where the device cannot be opened.
     public static func selfTest(_ device: Device, precision: Precision) throws -> SelfTestReport {
         try CLIP.translatingErrors {
-            try OpenedDevices(device, precision: precision, threads: nil, strict: true).devices[0].selfTest()
+            guard
+                case .one(let opened) = try DeviceSelection(
+                    device, precision: precision, threads: nil, strict: true
+                ).devices
+            else { throw CLIPError(.device, "--device \(device) names several devices: name one to test.") }
+            return try opened.fullReport()
         }
     }
 }

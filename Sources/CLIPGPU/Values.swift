@@ -34,9 +34,12 @@ public struct TokenizedText: Sendable, Equatable {
     /// The length that `padded` fills.
     public let contextLength: Int
 
-    /// `[count][contextLength]`, padded with 0: the tensor that `clip.tokenize` returns.
+    /// What `padded` fills with.
+    public let paddingID: Int32
+
+    /// `[count][contextLength]`, padded: the tensor that `clip.tokenize` returns.
     public var padded: [[Int32]] {
-        ids.map { $0 + [Int32](repeating: 0, count: max(0, contextLength - $0.count)) }
+        ids.map { $0 + [Int32](repeating: paddingID, count: max(0, contextLength - $0.count)) }
     }
 }
 
@@ -78,8 +81,12 @@ public struct ModelInformation: Sendable {
     public let contextLength: Int
     /// What cosines are multiplied with before a softmax: `model.logit_scale.exp()`.
     public let logitScale: Float
+    /// What is added then, in models such as SigLIP, which take a sigmoid instead: `model.logit_bias`.
+    public let logitBias: Float?
     /// Everything known, for `inspect`.
     public let facts: [Fact]
+    /// What texts are filled up with.
+    let paddingID: Int32
     /// The id of the end of text, for made-up sentences.
     let endOfText: Int32
 }
@@ -91,10 +98,12 @@ extension ModelInformation {
         imageSize = configuration.vision.imageSize
         contextLength = configuration.text.contextLength
         logitScale = Float(exponential(Double(model.logitScale)))
+        logitBias = model.logitBias
+        paddingID = configuration.text.paddingID
         endOfText =
             switch configuration.text.pooling {
             case .first(let id): id
-            case .greatestID, .start, .end: Int32(configuration.text.vocabularySize - 1)
+            case .greatestID, .start, .end, .classToken, .mean: Int32(configuration.text.vocabularySize - 1)
             }
         facts = configuration.facts.map { Fact(name: $0.name, value: $0.value, source: $0.source) }
     }

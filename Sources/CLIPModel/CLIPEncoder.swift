@@ -32,6 +32,8 @@ package protocol ImageTextEncoder: AnyObject {
     var preferredTokens: Int { get }
     /// Passes that may be in flight at once.
     var laneCount: Int { get }
+    /// Seconds that the device has spent on the passes waited for so far; what overlaps is counted once.
+    var busySeconds: Double { get }
 
     /// Pictures of the model's size; they may be overwritten on return. With `unitLength`, rows have length 1.
     func beginImages(_ pixels: Pixels, unitLength: Bool) throws -> EncodingJob
@@ -79,6 +81,7 @@ package final class CLIPEncoder<B: Backend>: ImageTextEncoder {
     package var device: DeviceInfo { backend.device }
     package var precision: Precision { backend.precision }
     package var laneCount: Int { backend.laneCount }
+    package var busySeconds: Double { backend.busySeconds }
 
     package var preferredImages: Int {
         let rows = configuration.vision.rows
@@ -96,7 +99,9 @@ package final class CLIPEncoder<B: Backend>: ImageTextEncoder {
         }
         return try job { job in
             var first = 0
-            for count in Self.balanced(pixels.count, limit: preferredImages) {
+            // Full passes, then the rest: a pass of equal parts would fill the device less well in each.
+            while first < pixels.count {
+                let count = min(preferredImages, pixels.count - first)
                 passes.makeRoom(backend)
                 try backend.begin()
                 let rows = try vision(pixels.pictures(first..<(first + count)), backend)
@@ -111,7 +116,9 @@ package final class CLIPEncoder<B: Backend>: ImageTextEncoder {
         guard let text else { throw ModelError("the text tower was not loaded") }
         var sentences: [Sentence] = []
         sentences.reserveCapacity(ids.count)
-        for (index, sentence) in ids.enumerated() { sentences.append(try text.sentence(sentence, index: index)) }
+        for (index, sentence) in ids.enumerated() {
+            sentences.append(try configuration.text.sentence(sentence, index: index))
+        }
         return try job { job in
             var first = 0
             while first < sentences.count {
@@ -154,15 +161,11 @@ package final class CLIPEncoder<B: Backend>: ImageTextEncoder {
     package func encodeTexts(_ ids: [[Int32]], observer: Observer) throws -> [Float] {
         guard let text else { throw ModelError("the text tower was not loaded") }
         var sentences: [Sentence] = []
-        for (index, sentence) in ids.enumerated() { sentences.append(try text.sentence(sentence, index: index)) }
+        for (index, sentence) in ids.enumerated() {
+            sentences.append(try configuration.text.sentence(sentence, index: index))
+        }
         try backend.begin()
         return try backend.wait(backend.submit(text(sentences, backend, observer)))
-    }
-
-    /// `count` in as few parts of at most `limit` as possible, of nearly equal size.
-    private static func balanced(_ count: Int, limit: Int) -> [Int] {
-        let parts = (count + limit - 1) / limit
-        return (0..<parts).map { (count * ($0 + 1)) / parts - (count * $0) / parts }
     }
 }
 

@@ -1,7 +1,7 @@
 // What a model is, whatever file said so: sizes and choices that the towers are built from.
 import CLIPCompute
 
-/// A stack of pre-norm transformer blocks.
+/// A stack of transformer blocks.
 package struct TransformerConfiguration: Hashable, Sendable {
     /// Columns of the residual stream.
     package var width: Int
@@ -13,6 +13,11 @@ package struct TransformerConfiguration: Hashable, Sendable {
     package var normEpsilon: Float
     /// Whether a learned factor for each column stands before each residual sum (LayerScale, Touvron et al. 2021).
     package var hasLayerScale = false
+    /// Whether norms stand behind the residual sums instead of before the linears (XLM-RoBERTa).
+    package var normsAfterSums = false
+    package var normKind = NormParameters.Kind.layer
+    /// Whether the MLP's hidden columns are multiplied by a second linear's (T5 1.1).
+    package var isGated = false
 }
 
 /// What makes pictures into embeddings.
@@ -41,7 +46,7 @@ package enum VisionConfiguration: Hashable, Sendable {
     }
 
     /// Rows of activations that one picture is, and their width, where there are most numbers.
-    var rows: (perPicture: Int, width: Int) {
+    package var rows: (perPicture: Int, width: Int) {
         switch self {
         case .transformer(let vision): (vision.rowsPerPicture, vision.transformer.width)
         case .resNet(let vision): ((vision.imageSize / 4) * (vision.imageSize / 4), vision.width * 4)
@@ -71,6 +76,8 @@ package struct VisionTransformerConfiguration: Hashable, Sendable {
         case classToken = "class token"
         /// The mean of the patches' rows, the class token's left out.
         case mean = "mean of the patches"
+        /// A learned query attends to all rows: SigLIP's MAP head, CoCa's attentional pooler.
+        case attention = "attention of a learned query"
     }
 
     package var transformer: TransformerConfiguration
@@ -82,19 +89,34 @@ package struct VisionTransformerConfiguration: Hashable, Sendable {
     /// A norm between the embeddings and the first block.
     package var hasPreNorm: Bool
     package var pooling: Pooling
+    /// Where the pooling is an attention.
+    package var attentionPool: AttentionPoolConfiguration?
     /// Whether the last norm follows the pooling instead of standing before it; the same for a single row.
     package var normsAfterPooling = true
+    /// Patches a side that the positions in the file are for, where they are resized to those of `imageSize`.
+    package var storedGrid: Int?
     /// Columns of the result.
     package var outputs: Int
 
-    package var rowsPerPicture: Int {
-        (imageSize / patchSize) * (imageSize / patchSize) + (hasClassToken ? 1 : 0)
-    }
+    /// Patches a side.
+    package var grid: Int { imageSize / patchSize }
+    package var rowsPerPicture: Int { grid * grid + (hasClassToken ? 1 : 0) }
+    /// Rows of the positions in the file.
+    var storedRows: Int { (storedGrid ?? grid) * (storedGrid ?? grid) + (hasClassToken ? 1 : 0) }
 }
 
-/// CLIP's text transformer.
+/// Attention of one learned query, and what stands behind it before the projection.
+package struct AttentionPoolConfiguration: Hashable, Sendable {
+    package var attention: AttentionShape
+    /// Learned queries in the file; the first is the one that counts.
+    package var queries = 1
+    /// Columns of the hidden layer of the MLP behind it (SigLIP), none for no MLP.
+    package var mlpWidth: Int?
+}
+
+/// A text transformer.
 package struct TextConfiguration: Hashable, Sendable {
-    /// Which token's row stands for the sentence.
+    /// What stands for the sentence: the row of a token, or a mean.
     package enum Pooling: Hashable, Sendable {
         /// The first of the greatest ids: `text.argmax(dim=-1)`. Right for vocabularies that end with the end token.
         case greatestID
@@ -104,8 +126,12 @@ package struct TextConfiguration: Hashable, Sendable {
         case start
         /// The last position of the whole context, whatever stands there.
         case end
+        /// A learned row behind the whole context (CoCa).
+        case classToken
+        /// The mean of all tokens.
+        case mean
 
-        /// The row of a sentence; none of an empty one.
+        /// The row of a sentence; none of an empty one, and none where no token's row is meant.
         package func row(of ids: some Collection<Int32>) -> Int? {
             switch self {
             case .greatestID:
@@ -116,8 +142,25 @@ package struct TextConfiguration: Hashable, Sendable {
                 return ids.isEmpty ? nil : ids.enumerated().first { $0.element == wanted }?.offset ?? 0
             case .start: return ids.isEmpty ? nil : 0
             case .end: return ids.isEmpty ? nil : ids.count - 1
+            case .classToken, .mean: return nil
             }
         }
+    }
+
+    /// How a token knows its place.
+    package enum Positions: Hashable, Sendable {
+        /// A learned vector for each place, the first token's at this row of the table.
+        case learned(first: Int)
+        /// A learned summand of the scores for each distance (T5, Raffel et al. 2019), in so many buckets; distances
+        /// from the greatest on are alike.
+        case relative(buckets: Int, greatest: Int)
+    }
+    /// What stands between the pooled row and the result.
+    package enum Projection: Hashable, Sendable {
+        case none
+        case linear
+        /// Two linears with a GELU between them (open_clip's `hf_proj_type` "mlp").
+        case mlp(hidden: Int)
     }
 
     package var transformer: TransformerConfiguration
@@ -125,17 +168,21 @@ package struct TextConfiguration: Hashable, Sendable {
     /// The most tokens of a sentence.
     package var contextLength: Int
     package var pooling: Pooling
+    package var positions = Positions.learned(first: 0)
     /// Whether a token sees only those before it.
     package var isCausal = true
     /// Columns of the result.
     package var outputs: Int
-    /// Whether a linear stands between the last norm and the result.
-    package var hasProjection = true
+    package var projection = Projection.linear
+    /// Rows of the positions in the file, where they are resized to the context length.
+    package var storedPositions: Int?
 
     /// What a sentence is filled up with.
     package var paddingID: Int32 = 0
+    /// Whether no token sees padding, so that a sentence need not be filled up; `classToken` has rules of its own.
+    package var hidesPadding = false
     /// Whether what stands behind the sentence counts, so that it must be filled up to the context length.
-    package var readsPadding: Bool { !isCausal || pooling == .end }
+    package var readsPadding: Bool { !hidesPadding && (!isCausal || pooling == .end) }
 }
 
 /// Which of the tokenizers a model was trained with.
@@ -212,6 +259,8 @@ package struct CLIPConfiguration: Hashable, Sendable {
     package var vision: VisionConfiguration
     package var text: TextConfiguration
     package var tokenizer: TokenizerKind = .openAI
+    /// Whether a learned number is added to the scaled cosines (SigLIP), whose sigmoids then are probabilities.
+    package var hasLogitBias = false
     package var preprocessing: PreprocessingFacts
     /// Everything above, and where each was read.
     package var facts: [Fact]

@@ -1,13 +1,23 @@
-// transformers' `CLIPModel` folders: config.json, preprocessor_config.json, and which weights they speak of.
+// Folders of transformers' `CLIPModel`, `MetaClip2Model` and `SiglipModel`: config.json, preprocessor_config.json, and which
+// weights they speak of.
 import CLIPCompute
 import Checkpoints
 
 enum HuggingFaceFolder {
-    static func open(path: String) throws(ModelError) -> ModelCheckpoint {
+    /// What stands beside the weights.
+    struct Files {
+        /// Where they lie, if on disk.
+        var folder: String?
+        var config: JSON
+        /// The image processor's, and the name of the file that holds it.
+        var preprocessor: (name: String, values: JSON)?
+    }
+
+    static func open(path: String, _ options: ModelOptions) throws(ModelError) -> ModelCheckpoint {
         let folder = path.hasSuffix("/") ? path : path + "/"
         let config = try json(folder + "config.json")
         // Checked first, so that a model of another kind is not blamed on its weights.
-        try requireCLIP(config, folder + "config.json")
+        _ = try family(config, folder + "config.json")
         let weights: Checkpoint
         if exists(folder + "model.safetensors") {
             weights = try reading { () throws(CheckpointError) in
@@ -30,11 +40,26 @@ enum HuggingFaceFolder {
                 "\(path) holds no weights: expected model.safetensors, pytorch_model.bin or the index of either beside "
                     + "config.json")
         }
-        let preprocessor =
-            exists(folder + "preprocessor_config.json") ? try json(folder + "preprocessor_config.json") : nil
-        return try ModelCheckpoint(
-            weights: weights, describe(weights, config: config, preprocessor: preprocessor))
+        let files = Files(folder: folder, config: config, preprocessor: try preprocessor(folder))
+        return try ModelCheckpoint(weights: weights, describe(weights, files, options))
     }
+
+    /// Newer folders keep it in processor_config.json, which then counts (`get_image_processor_dict`).
+    private static func preprocessor(_ folder: String) throws(ModelError) -> (name: String, values: JSON)? {
+        if exists(folder + "processor_config.json"),
+            let values = try json(folder + "processor_config.json")["image_processor"]
+        {
+            return ("processor_config.json image_processor", values)
+        }
+        guard exists(folder + "preprocessor_config.json") else { return nil }
+        return ("preprocessor_config.json", try json(folder + "preprocessor_config.json"))
+    }
+
+    /// transformers' names of activations (activations.py, ACT2FN), as far as CLIP has them.
+    static let activations: [String: Activation] = [
+        "quick_gelu": .quickGELU, "gelu": .gelu, "gelu_python": .gelu, "gelu_new": .geluTanh, "gelu_fast": .geluTanh,
+        "gelu_accurate": .geluTanh, "gelu_pytorch_tanh": .geluTanh, "gelu_python_tanh": .geluTanh, "relu": .relu,
+    ]
 
     static func json(_ path: String) throws(ModelError) -> JSON {
         try reading { () throws(CheckpointError) in
@@ -49,39 +74,48 @@ enum HuggingFaceFolder {
 
     private static func exists(_ path: String) -> Bool { MappedFile.exists(path) }
 
-    private static func requireCLIP(_ config: JSON, _ name: String) throws(ModelError) {
+    private static func family(_ config: JSON, _ name: String) throws(ModelError) -> HuggingFaceFamily {
         guard case .object = config else { throw ModelError("\(name) is not a JSON object") }
         let type = config["model_type"]?.string
-        guard type == "clip" else {
-            let found = type.map(quoted) ?? "none"
+        if let family = type.flatMap(HuggingFaceFamily.init) { return family }
+        if type == "siglip2" {
             throw ModelError(
-                "\(name): expected the model_type \"clip\", found \(found); other models cannot be opened yet")
+                "\(name): the model_type \"siglip2\" is SigLIP 2 for pictures of any shape (NaFlex), which cannot be opened "
+                    + "yet; its models of one resolution, whose model_type is \"siglip\", can")
         }
+        throw ModelError(
+            "\(name): expected the model_type \"clip\", \"metaclip_2\" or \"siglip\", found "
+                + "\(type.map(quoted) ?? "none"); other models cannot be opened yet")
     }
 
     /// Sizes come from the tensors' shapes and are checked against the configuration.
     static func describe(
-        _ weights: Checkpoint, config: JSON, preprocessor: JSON?
+        _ weights: Checkpoint, _ files: Files, _ options: ModelOptions
     ) throws(ModelError) -> ModelDescription {
-        try requireCLIP(config, "config.json")
+        let family = try family(files.config, "config.json")
         let prefix =
             weights.tensors.first { $0.name.hasSuffix("." + HuggingFaceNames.patchEmbedding) }
             .map { String($0.name.dropLast(HuggingFaceNames.patchEmbedding.count)) } ?? ""
-        var reader = ConfigurationReader(weights: weights, prefix: prefix)
-        let outputs = try reader.outputs(config)
-        let vision = try reader.vision(reader.section("vision_config", of: config), outputs: outputs)
-        let text = try reader.text(reader.section("text_config", of: config), outputs: outputs)
-        let preprocessing = try reader.preprocessing(preprocessor, imageSize: vision.imageSize)
+        var reader = ConfigurationReader(family: family, weights: weights, prefix: prefix)
+        let outputs = try reader.outputs(files.config)
+        let vision = try reader.vision(
+            reader.section("vision_config", of: files.config), outputs: outputs, wanted: options.imageSize)
+        var text = try reader.text(reader.section("text_config", of: files.config), outputs: outputs)
+        let tokenizer = try reader.tokenizer(&text, folder: files.folder)
+        let preprocessing = try reader.preprocessing(
+            files.preprocessor, imageSize: vision.imageSize, isWanted: options.imageSize != nil)
         if !prefix.isEmpty { reader.facts.append(Fact(name: "prefix of names", value: prefix, source: weights.name)) }
         return ModelDescription(
             configuration: CLIPConfiguration(
-                vision: .transformer(vision), text: text, preprocessing: preprocessing, facts: reader.facts),
-            names: HuggingFaceNames(prefix: prefix), contradictions: reader.contradictions)
+                vision: .transformer(vision), text: text, tokenizer: tokenizer, hasLogitBias: family == .sigLIP,
+                preprocessing: preprocessing, facts: reader.facts),
+            names: HuggingFaceNames(family: family, prefix: prefix), contradictions: reader.contradictions)
     }
 }
 
 /// Reads configurations as transformers does, with its defaults, and notes where each fact was found.
 private struct ConfigurationReader {
+    let family: HuggingFaceFamily
     let weights: Checkpoint
     let prefix: String
     var facts: [Fact] = []
@@ -113,8 +147,16 @@ private struct ConfigurationReader {
 
     // MARK: Towers
 
-    /// The top level's `projection_dim` counts; the towers' own are left over from other models.
+    /// The top level's `projection_dim` counts; the towers' own are left over from other models. SigLIP has no
+    /// projection of pictures, and its head of texts is as wide.
     mutating func outputs(_ config: JSON) throws(ModelError) -> Int {
+        if family == .sigLIP {
+            let section = try section("text_config", of: config)
+            let width = try integer(section, "hidden_size", default: 768).value
+            return agreed(
+                "embedding width", try integer(section, "projection_size", default: width),
+                shape("text_model.head.weight", dimensions: 2)?[0], "text_model.head.weight")
+        }
         let declared = try integer(
             Section(values: config, name: "config.json"), "projection_dim", default: 512)
         let image = "visual_projection.weight"
@@ -127,7 +169,10 @@ private struct ConfigurationReader {
         return agreed("embedding width", declared, found, image)
     }
 
-    mutating func vision(_ section: Section, outputs: Int) throws(ModelError) -> VisionTransformerConfiguration {
+    mutating func vision(
+        _ section: Section, outputs: Int, wanted: Int?
+    ) throws(ModelError) -> VisionTransformerConfiguration {
+        let isSigLIP = family == .sigLIP
         let embedding = shape(HuggingFaceNames.patchEmbedding, dimensions: 4)
         let channels = try integer(section, "num_channels", default: 3)
         if channels.value != 3 { throw ModelError("\(channels.source) says \(channels.value) channels; CLIP has 3") }
@@ -135,28 +180,51 @@ private struct ConfigurationReader {
             section, tower: "vision", width: embedding?[0], widthFrom: HuggingFaceNames.patchEmbedding,
             defaults: (width: 768, layers: 12, heads: 12, mlpWidth: 3072))
         let patchSize = agreed(
-            "vision patch size", try side(section, "patch_size", default: 32), embedding?[2],
+            "vision patch size", try side(section, "patch_size", default: isSigLIP ? 16 : 32), embedding?[2],
             HuggingFaceNames.patchEmbedding)
         let declared = try side(section, "image_size", default: 224)
         let positions = "vision_model.embeddings.position_embedding.weight"
         let rows = shape(positions, dimensions: 2)?[0]
         // A picture's sides need not be a whole number of patches, so positions say how many patches, not pixels.
-        let fitting = (declared.value / patchSize) * (declared.value / patchSize) + 1
+        let fitting = (declared.value / patchSize) * (declared.value / patchSize) + (isSigLIP ? 0 : 1)
         if let rows, rows != fitting {
             contradictions.append(
-                "\(declared.source) says \(declared.value) pixels, which are \(fitting) rows with the class token, "
+                "\(declared.source) says \(declared.value) pixels, which are \(fitting) rows\(isSigLIP ? "" : " with the class token"), "
                     + "but \(positions) has \(rows)")
         }
         guard declared.value >= patchSize else {
             throw ModelError("\(declared.source) says \(declared.value) pixels, less than one patch of \(patchSize)")
         }
-        note("image size", "\(declared.value)", declared.source)
-        note(
-            "vision pooling", VisionTransformerConfiguration.Pooling.classToken.rawValue,
-            "model_type \"clip\" of config.json")
+        let imageSize = wanted ?? declared.value
+        guard imageSize >= patchSize else {
+            throw ModelError("--image-size says \(imageSize) pixels, less than one patch of \(patchSize)")
+        }
+        note("image size", "\(imageSize)", wanted == nil ? declared.source : "--image-size")
+        let (stored, grid) = (declared.value / patchSize, imageSize / patchSize)
+        if stored != grid {
+            note(
+                "positions", "resized from \(stored)x\(stored) to \(grid)x\(grid), as by interpolate_pos_encoding",
+                "--image-size")
+        }
+        if isSigLIP {
+            if let value = present(section, "vision_use_head"), value.bool != true {
+                throw ModelError(
+                    "\(section.name).vision_use_head is not true: without its head, SigLIP has no embedding")
+            }
+            if transformer.width != outputs {
+                contradictions.append(
+                    "pictures have \(transformer.width) columns and texts \(outputs); embeddings of one space have "
+                        + "equally many")
+            }
+        }
+        let pooling: VisionTransformerConfiguration.Pooling = isSigLIP ? .attention : .classToken
+        note("vision pooling", pooling.rawValue, "model_type \(quoted(family.rawValue)) of config.json")
         return VisionTransformerConfiguration(
-            transformer: transformer, imageSize: declared.value, patchSize: patchSize, hasClassToken: true,
-            hasPreNorm: true, pooling: .classToken, outputs: outputs)
+            transformer: transformer, imageSize: imageSize, patchSize: patchSize, hasClassToken: !isSigLIP,
+            hasPreNorm: !isSigLIP, pooling: pooling,
+            attentionPool: isSigLIP
+                ? AttentionPoolConfiguration(attention: transformer.attention, mlpWidth: transformer.mlpWidth) : nil,
+            storedGrid: stored == grid ? nil : stored, outputs: isSigLIP ? transformer.width : outputs)
     }
 
     mutating func text(_ section: Section, outputs: Int) throws(ModelError) -> TextConfiguration {
@@ -165,16 +233,51 @@ private struct ConfigurationReader {
         let table = shape(tokens, dimensions: 2)
         let transformer = try transformer(
             section, tower: "text", width: table?[1], widthFrom: tokens,
-            defaults: (width: 512, layers: 12, heads: 8, mlpWidth: 2048))
+            defaults: family == .sigLIP
+                ? (width: 768, layers: 12, heads: 12, mlpWidth: 3072)
+                : (width: 512, layers: 12, heads: 8, mlpWidth: 2048))
         let vocabulary = agreed(
-            "vocabulary", try integer(section, "vocab_size", default: 49408), table?[0], tokens)
+            "vocabulary", try integer(section, "vocab_size", default: family == .sigLIP ? 32000 : 49408), table?[0],
+            tokens)
         let context = agreed(
-            "context length", try integer(section, "max_position_embeddings", default: 77),
+            "context length", try integer(section, "max_position_embeddings", default: family == .sigLIP ? 64 : 77),
             shape(positions, dimensions: 2)?[0], positions)
-        let pooling = try pooling(section)
+        let padding = try integer(section, "pad_token_id", default: 1, least: 0)
+        guard padding.value < 1 << 24, let paddingID = Int32(exactly: padding.value) else {
+            throw ModelError("\(padding.source) says \(padding.value), no token")
+        }
+        if family == .sigLIP {
+            note("text pooling", "the last position, padding included", "model_type \"siglip\" of config.json")
+            note("text mask", "none", "model_type \"siglip\" of config.json")
+            note("padding", "\(paddingID)", padding.source)
+        }
         return TextConfiguration(
-            transformer: transformer, vocabularySize: vocabulary, contextLength: context, pooling: pooling,
-            outputs: outputs)
+            transformer: transformer, vocabularySize: vocabulary, contextLength: context,
+            pooling: try family == .sigLIP ? .end : pooling(section), isCausal: family != .sigLIP, outputs: outputs,
+            paddingID: paddingID)
+    }
+
+    /// The files beside the model count, where it has another vocabulary than CLIP's.
+    mutating func tokenizer(
+        _ text: inout TextConfiguration, folder: String?
+    ) throws(ModelError) -> TokenizerKind {
+        if family != .sigLIP, text.vocabularySize == 49408 || folder == nil {
+            text.paddingID = 0
+            return .openAI
+        }
+        guard let folder, TokenizerFolder.isOne(folder) else {
+            note("tokenizer", "unknown, since its files are not there", weights.name)
+            return .other("of \(weights.name), whose files are not there")
+        }
+        let tokenizer = TokenizerFolder(path: folder, library: .transformers)
+        note("tokenizer", "the files in \(folder)", "the model's folder")
+        // What sentences are filled up with is the tokenizer's to say; SigLIP's configurations name another id.
+        if let padding = try tokenizer.paddingID() {
+            text.paddingID = padding.id
+            facts.removeAll { $0.name == "padding" }
+            note("padding", "\(padding.id)", padding.source)
+        }
+        return .folder(tokenizer)
     }
 
     private mutating func transformer(
@@ -200,7 +303,7 @@ private struct ConfigurationReader {
             shape(layers + "0.mlp.fc1.weight", dimensions: 2)?[0], layers + "0.mlp.fc1.weight")
         let activation = try activation(section)
         note("\(tower) activation", activation.value.rawValue, activation.source)
-        let epsilon = try number(section, "layer_norm_eps", default: 1e-5)
+        let epsilon = try number(section, "layer_norm_eps", default: family == .sigLIP ? 1e-6 : 1e-5)
         guard epsilon.value > 0, epsilon.value < 1 else {
             throw ModelError("\(epsilon.source) says \(epsilon.value), expected a small positive number")
         }
@@ -211,27 +314,26 @@ private struct ConfigurationReader {
     }
 
     /// `eos_token_id` 2 stands in files older than transformers 4.31, whatever their tokenizer says, and means the
-    /// greatest id; any other number means its first occurrence (`CLIPTextModel.forward`).
+    /// greatest id; any other number means its first occurrence (`CLIPTextModel.forward`). MetaCLIP 2 really ends its
+    /// sentences with 2.
     private mutating func pooling(_ section: Section) throws(ModelError) -> TextConfiguration.Pooling {
         let id = try integer(section, "eos_token_id", default: 49407, least: 0)
         guard let token = Int32(exactly: id.value) else { throw ModelError("\(id.source) says \(id.value), no token") }
-        let pooling: TextConfiguration.Pooling = token == 2 ? .greatestID : .first(token)
-        note(
-            "text pooling", token == 2 ? "the greatest id" : "the first token \(token)",
-            token == 2 ? "\(id.source), where 2 means the greatest id" : id.source)
-        return pooling
+        guard token == 2, family == .clip else {
+            note("text pooling", "the first token \(token)", id.source)
+            return .first(token)
+        }
+        note("text pooling", "the greatest id", "\(id.source), where 2 means the greatest id")
+        return .greatestID
     }
 
     private func activation(_ section: Section) throws(ModelError) -> Value<Activation> {
         let source = source(section, "hidden_act")
-        guard let value = present(section, "hidden_act") else { return Value(value: .quickGELU, source: source) }
+        guard let value = present(section, "hidden_act") else {
+            return Value(value: family == .sigLIP ? .geluTanh : .quickGELU, source: source)
+        }
         guard let name = value.string else { throw ModelError("\(source) is not a string") }
-        // transformers' names (activations.py, ACT2FN).
-        let known: [String: Activation] = [
-            "quick_gelu": .quickGELU, "gelu": .gelu, "gelu_python": .gelu, "gelu_new": .geluTanh,
-            "gelu_fast": .geluTanh, "gelu_accurate": .geluTanh, "gelu_pytorch_tanh": .geluTanh,
-            "gelu_python_tanh": .geluTanh, "relu": .relu,
-        ]
+        let known = HuggingFaceFolder.activations
         guard let activation = known[name] else {
             throw ModelError("\(source) says \(quoted(name)); known are \(known.keys.sorted().joined(separator: ", "))")
         }
@@ -240,36 +342,79 @@ private struct ConfigurationReader {
 
     // MARK: Preprocessing
 
-    /// transformers' `CLIPImageProcessor`, with its defaults.
-    mutating func preprocessing(_ file: JSON?, imageSize: Int) throws(ModelError) -> PreprocessingFacts {
-        let name = "preprocessor_config.json"
-        guard let file else {
-            let source = "OpenAI's, since there is no \(name)"
+    /// What transformers' image processors do where their file leaves it out.
+    private struct ImageProcessor {
+        var resize: PreprocessingFacts.Resize
+        var crops = false
+        /// Pillow's number.
+        var resample = 3
+        var normalization: PixelNormalization
+        /// Whether a size that is one number means a square (`default_to_square`), not the shorter side.
+        var makesSquares = false
+
+        static let clip = ImageProcessor(resize: .shortest(224), crops: true, normalization: .openAI)
+        static let half = PixelNormalization(mean: [0.5, 0.5, 0.5], deviation: [0.5, 0.5, 0.5])
+        static let sigLIP = ImageProcessor(resize: .squash(224), normalization: half)
+        /// By class, without the endings that only say how it is computed.
+        static let known: [String: ImageProcessor] = [
+            "CLIPImageProcessor": clip, "CLIPFeatureExtractor": clip, "BitImageProcessor": clip,
+            "SiglipImageProcessor": sigLIP,
+            "ViTImageProcessor": ImageProcessor(
+                resize: .squash(224), resample: 2, normalization: half, makesSquares: true),
+            "ViTFeatureExtractor": ImageProcessor(
+                resize: .squash(224), resample: 2, normalization: half, makesSquares: true),
+            "BlipImageProcessor": ImageProcessor(
+                resize: .squash(384), normalization: .openAI, makesSquares: true),
+        ]
+    }
+
+    /// An image processor of transformers', with its defaults. `isWanted`: the caller chose the size.
+    mutating func preprocessing(
+        _ file: (name: String, values: JSON)?, imageSize: Int, isWanted: Bool
+    ) throws(ModelError) -> PreprocessingFacts {
+        var defaults = family == .sigLIP ? ImageProcessor.sigLIP : .clip
+        guard let (name, values) = file else {
+            let source = "\(family == .sigLIP ? "SigLIP's" : "OpenAI's"), since there is no preprocessor_config.json"
             let facts = PreprocessingFacts(
-                resize: .shortest(imageSize), interpolation: .bicubic, cropSize: imageSize, normalization: .openAI)
+                resize: family == .sigLIP ? .squash(imageSize) : .shortest(imageSize), interpolation: .bicubic,
+                cropSize: imageSize, normalization: defaults.normalization)
             note(facts, (source, source, source, source, source))
             return facts
         }
-        guard case .object = file else { throw ModelError("\(name) is not a JSON object") }
-        let section = Section(values: file, name: name)
-        for key in ["do_resize", "do_center_crop", "do_normalize", "do_rescale"] {
+        guard case .object = values else { throw ModelError("\(name) is not a JSON object") }
+        let section = Section(values: values, name: name)
+        if let type = (present(section, "image_processor_type") ?? present(section, "feature_extractor_type"))?.string {
+            let plain = ["Fast", "Pil"].first { type.hasSuffix($0) }.map { String(type.dropLast($0.count)) } ?? type
+            guard let known = ImageProcessor.known[plain] else {
+                throw ModelError(
+                    "\(name): the image processor \(quoted(type)) is not known; known are "
+                        + ImageProcessor.known.keys.sorted().joined(separator: ", "))
+            }
+            defaults = known
+            note("image processor", type, name)
+        }
+        for key in ["do_resize", "do_center_crop", "do_normalize", "do_rescale", "do_pad"] {
             guard let value = present(section, key) else { continue }
             guard let wanted = value.bool else { throw ModelError("\(name): \(key) is neither true nor false") }
-            if !wanted && key != "do_center_crop" {
+            if key == "do_pad", wanted { throw ModelError("\(name): do_pad is true, which cannot be done yet") }
+            if !wanted && key != "do_center_crop" && key != "do_pad" {
                 throw ModelError("\(name): \(key) is false, and pictures would not fit the model")
             }
         }
-        let crops = present(section, "do_center_crop")?.bool ?? true
+        let crops = present(section, "do_center_crop")?.bool ?? defaults.crops
         let size = present(section, "size")
-        let resize: PreprocessingFacts.Resize
-        if let edge = size?["shortest_edge"]?.integer ?? size?.integer {
+        var resize = defaults.resize
+        if let edge = size?["shortest_edge"]?.integer {
+            if size?["longest_edge"] != nil {
+                throw ModelError("\(name): size has a longest_edge, which cannot be done")
+            }
             resize = .shortest(edge)
+        } else if let edge = size?.integer {
+            resize = defaults.makesSquares ? .squash(edge) : .shortest(edge)
         } else if let height = size?["height"]?.integer, let width = size?["width"]?.integer {
             guard height == width else { throw ModelError("\(name): size is not square: \(height) by \(width)") }
             resize = .squash(height)
-        } else if size == nil {
-            resize = .shortest(224)
-        } else {
+        } else if size != nil {
             throw ModelError("\(name): size has neither shortest_edge nor height and width")
         }
         let cropValue = present(section, "crop_size")
@@ -285,6 +430,13 @@ private struct ConfigurationReader {
             }
             crop = side
         }
+        if isWanted {
+            crop = imageSize
+            switch resize {
+            case .squash: resize = .squash(imageSize)
+            case .shortest, .longest: resize = .shortest(imageSize)
+            }
+        }
         switch resize {
         case .shortest(let side), .squash(let side), .longest(let side):
             guard side >= crop else {
@@ -299,15 +451,15 @@ private struct ConfigurationReader {
         let filters: [Int: PreprocessingFacts.Interpolation] = [
             0: .nearest, 1: .lanczos, 2: .bilinear, 3: .bicubic, 4: .box, 5: .hamming,
         ]
-        let resample = try integer(section, "resample", default: 3, least: 0)
+        let resample = try integer(section, "resample", default: defaults.resample, least: 0)
         guard let interpolation = filters[resample.value] else {
             throw ModelError("\(resample.source) says \(resample.value), which is none of Pillow's filters 0 to 5")
         }
         if let factor = present(section, "rescale_factor")?.double, abs(factor * 255 - 1) > 1e-6 {
             throw ModelError("\(name): rescale_factor is \(factor), expected 1/255")
         }
-        let mean = try channels(section, "image_mean", default: PixelNormalization.openAI.mean)
-        let deviation = try channels(section, "image_std", default: PixelNormalization.openAI.deviation)
+        let mean = try channels(section, "image_mean", default: defaults.normalization.mean)
+        let deviation = try channels(section, "image_std", default: defaults.normalization.deviation)
         guard deviation.allSatisfy({ $0 > 0 }) else { throw ModelError("\(name): image_std must be positive") }
         let facts = PreprocessingFacts(
             resize: resize, interpolation: interpolation, cropSize: crop,

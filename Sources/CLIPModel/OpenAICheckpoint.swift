@@ -11,9 +11,19 @@ package struct ModelOptions: Hashable, Sendable {
     /// Whether a model whose activation nobody knows is refused; preprocessing does not depend on it.
     package var needsActivation: Bool
 
-    package init(activation: Activation? = nil, needsActivation: Bool = true) {
+    /// Pixels a side, instead of what the files say; positions are resized.
+    package var imageSize: Int?
+
+    /// For files of weights of which somebody else says what they are.
+    package var known: KnownWeights?
+
+    /// Where the tokenizer's files are, where they are not beside the weights.
+    package var tokenizerFolder: String?
+
+    package init(activation: Activation? = nil, needsActivation: Bool = true, imageSize: Int? = nil) {
         self.activation = activation
         self.needsActivation = needsActivation
+        self.imageSize = imageSize
     }
 
     /// Refuses an activation that contradicts what the files say.
@@ -22,6 +32,19 @@ package struct ModelOptions: Hashable, Sendable {
         throw ModelError(
             "\(source) says that the activation is \(stated.rawValue), and \(activation.rawValue) was given; leave "
                 + "--activation out")
+    }
+}
+
+/// What is known of a file of weights from elsewhere.
+package struct KnownWeights: Hashable, Sendable {
+    /// As open_clip_config.json would say it.
+    package var configuration: JSON
+    /// Who says it, for `inspect`.
+    package var source: String
+
+    package init(configuration: JSON, source: String) {
+        self.configuration = configuration
+        self.source = source
     }
 }
 
@@ -42,9 +65,9 @@ enum OpenAICheckpoint {
         if has("vision_model.") || has("text_model.") {
             found = "it has transformers' names; open the folder in which it lies beside its config.json"
         } else if has("visual.trunk.") {
-            found = "its image tower is one of timm's, which cannot be opened yet"
+            found = "its image tower is one of timm's; put it into a folder with its open_clip_config.json"
         } else if has("text.transformer.embeddings.") || has("text.transformer.encoder.") {
-            found = "its text tower is one of transformers', which cannot be opened yet"
+            found = "its text tower is one of transformers'; put it into a folder with its open_clip_config.json"
         } else if has("image_encoder.") {
             found = "it is MobileCLIP in its original form, which cannot be opened yet"
         } else {
@@ -67,6 +90,9 @@ enum OpenAICheckpoint {
             let resNet = try shapes.resNet(headWidth: 64, source: "OpenAI's")
             outputs = resNet.outputs
             vision = .resNet(resNet)
+            if let size = options.imageSize, size != resNet.imageSize {
+                throw ModelError("--image-size: the positions of a ResNet's attention pool cannot be resized")
+            }
         } else {
             let width = try shapes.dimension(patchEmbedding, 0, of: 4, "vision width")
             let patchSize = try shapes.dimension(patchEmbedding, 2, of: 4, "vision patch size")
@@ -80,18 +106,22 @@ enum OpenAICheckpoint {
                     "\(weights.name): vision transformers \(width) wide are not known, nor how many heads they have; "
                         + "put the file into a folder with an open_clip_config.json")
             }
+            let imageSize = options.imageSize ?? grid * patchSize
             vision = .transformer(
                 VisionTransformerConfiguration(
                     transformer: try shapes.transformer(
                         "visual.transformer", tower: "vision", width: width, heads: width / headWidth,
                         headsFrom: "heads of \(headWidth) for the width \(width), as all known models have",
                         activation: activation, epsilon: 1e-5, hasLayerScale: false),
-                    imageSize: grid * patchSize, patchSize: patchSize, hasClassToken: true, hasPreNorm: true,
-                    pooling: .classToken, outputs: outputs))
-            shapes.note("image size", "\(grid * patchSize)", "the shape of visual.positional_embedding")
+                    imageSize: imageSize, patchSize: patchSize, hasClassToken: true, hasPreNorm: true,
+                    pooling: .classToken,
+                    storedGrid: try shapes.storedGrid(
+                        rows - 1, "visual.positional_embedding", imageSize: imageSize,
+                        options.imageSize == nil ? "the shape of visual.positional_embedding" : "--image-size",
+                        patchSize: patchSize), outputs: outputs))
         }
         let textConfiguration = try shapes.text(
-            outputs: outputs, heads: nil, activation: activation, epsilon: 1e-5)
+            outputs: outputs, activation: activation, epsilon: 1e-5)
         shapes.note("text pooling", "the greatest id", "OpenAI's, since the file says nothing")
         let facts = PreprocessingFacts(
             resize: .shortest(vision.imageSize), interpolation: .bicubic, cropSize: vision.imageSize,
@@ -146,7 +176,7 @@ enum OpenAICheckpoint {
 /// Reads sizes off the tensors of a checkpoint with OpenAI's names, and notes where each was found.
 struct OpenAIShapes {
     let weights: Checkpoint
-    let names: OpenAINames
+    var names: OpenAINames
     private(set) var facts: [Fact] = []
 
     private static let mostLayers = 1024
@@ -183,7 +213,7 @@ struct OpenAIShapes {
         let side = Int(Double(positions).squareRoot().rounded())
         guard side > 0, side <= 1 << 10, side * side == positions else {
             throw ModelError(
-                "\(weights.name): the weight \(name) has \(positions + 1) rows, which are not one and a square")
+                "\(weights.name): the weight \(name) has positions for \(positions) patches, which are no square")
         }
         return side
     }
@@ -215,25 +245,24 @@ struct OpenAIShapes {
             activation: activation, normEpsilon: epsilon, hasLayerScale: hasLayerScale)
     }
 
-    /// The text tower; without `heads`, they are 64 wide, as in every model that has no configuration.
+    /// The text tower, whose heads are 64 wide, as in every model that has no configuration.
     mutating func text(
-        outputs: Int, heads: (count: Int, source: String)?, activation: Activation, epsilon: Float,
-        hasLayerScale: Bool = false, hasProjection: Bool = true
+        outputs: Int, activation: Activation, epsilon: Float
     ) throws(ModelError) -> TextConfiguration {
         let prefix = names.textPrefix
         let width = try dimension(prefix + "token_embedding.weight", 1, of: 2, "text width")
         let vocabulary = try dimension(prefix + "token_embedding.weight", 0, of: 2, "vocabulary")
         let context = try dimension(prefix + "positional_embedding", 0, of: 2, "context length")
-        if heads == nil, width % 64 != 0 {
+        if width % 64 != 0 {
             throw ModelError("\(weights.name): the text width \(width) is no multiple of 64, the width of CLIP's heads")
         }
         let transformer = try transformer(
-            prefix + "transformer", tower: "text", width: width, heads: heads?.count ?? width / 64,
-            headsFrom: heads?.source ?? "heads of 64, as all known models have", activation: activation,
-            epsilon: epsilon, hasLayerScale: hasLayerScale)
+            prefix + "transformer", tower: "text", width: width, heads: width / 64,
+            headsFrom: "heads of 64, as all known models have", activation: activation, epsilon: epsilon,
+            hasLayerScale: false)
         return TextConfiguration(
             transformer: transformer, vocabularySize: vocabulary, contextLength: context, pooling: .greatestID,
-            outputs: outputs, hasProjection: hasProjection)
+            outputs: outputs)
     }
 
     mutating func resNet(headWidth: Int, source: String) throws(ModelError) -> ResNetConfiguration {

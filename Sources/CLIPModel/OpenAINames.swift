@@ -1,14 +1,24 @@
-// Where OpenAI's `CLIP` and open_clip's `CLIP` and `CustomTextCLIP` keep each weight.
+// Where OpenAI's `CLIP` and open_clip's `CLIP`, `CustomTextCLIP` and `CoCa` keep each weight. Towers that open_clip borrows
+// from timm and transformers have files of their own.
 import CLIPCompute
 import Checkpoints
 
 struct OpenAINames: ParameterNames {
+    /// Whose image tower it is, apart from ResNets.
+    enum ImageTower: Sendable { case own, timm }
+    enum TextTower: Sendable { case own, xlmRoBERTa, t5 }
+
+    let imageTower: ImageTower
+    var textTower = TextTower.own
     /// What stands before the text tower's names: nothing, or `text.` in open_clip's models with a text tower of its own.
     let textPrefix: String
     /// The text projection is an `nn.Linear` instead of a matrix `[inputs, outputs]`.
     let projectionIsLinear: Bool
+    /// CoCa's decoder, which embeddings do without.
+    var hasDecoder = false
 
     init(_ weights: Checkpoint) {
+        imageTower = weights[TimmNames.patchEmbedding] == nil ? .own : .timm
         textPrefix = weights["text.token_embedding.weight"] == nil ? "" : "text."
         projectionIsLinear = weights[textPrefix + "text_projection.weight"] != nil
     }
@@ -16,14 +26,26 @@ struct OpenAINames: ParameterNames {
     func parameters(_ configuration: CLIPConfiguration, from loader: ParameterLoader) -> ModelParameters {
         // Numbers that OpenAI's archives have among the weights.
         for name in ["input_resolution", "context_length", "vocab_size"] { loader.ignore(name) }
+        if hasDecoder { loader.ignore(prefix: "text_decoder.") }
+        let normalization = configuration.preprocessing.normalization
         let vision: VisionParameters =
             switch configuration.vision {
-            case .transformer(let vision):
-                .transformer(transformer(vision, configuration.preprocessing.normalization, loader))
             case .resNet(let vision): .resNet(resNet(vision, loader))
+            case .transformer(let vision):
+                switch imageTower {
+                case .own: .transformer(transformer(vision, normalization, loader))
+                case .timm: .transformer(TimmNames.parameters(vision, normalization, loader))
+                }
+            }
+        let text =
+            switch textTower {
+            case .own: text(configuration.text, loader)
+            case .xlmRoBERTa: XLMRoBERTaNames.parameters(configuration.text, loader)
+            case .t5: T5Names.parameters(configuration.text, loader)
             }
         return ModelParameters(
-            vision: vision, text: text(configuration.text, loader), logitScale: loader.tensor("logit_scale", [], [1]))
+            vision: vision, text: text, logitScale: loader.tensor("logit_scale", [], [1]),
+            logitBias: configuration.hasLogitBias ? loader.tensor("logit_bias", [], [1]) : nil)
     }
 
     // MARK: Towers
@@ -37,7 +59,9 @@ struct OpenAINames: ParameterNames {
         let patches = PatchParameters(
             weight: scope["conv1"].tensor("weight", [width, 3, vision.patchSize, vision.patchSize]), bias: nil,
             classToken: scope.tensor("class_embedding", [width]),
-            positions: scope.tensor("positional_embedding", [vision.rowsPerPicture, width]),
+            positions: scope.tensor("positional_embedding", [vision.storedRows, width])
+                .resizedSquare(
+                    from: vision.storedGrid ?? vision.grid, to: vision.grid, leading: 1, .antialiasedBicubic),
             normalization: normalization)
         let storedPatches = StoredParameters(parameters: patches, stored: loader.takeRecent())
         var preNorm: StoredParameters<NormParameters>?
@@ -46,22 +70,50 @@ struct OpenAINames: ParameterNames {
             preNorm = StoredParameters(parameters: norm, stored: loader.takeRecent())
         }
         let blocks = blocks(vision.transformer, scope["transformer"], loader)
-        let norm = scope.norm("ln_post", width, epsilon: epsilon)
+        var pool: StoredParameters<AttentionPoolParameters>?
+        if let configuration = vision.attentionPool {
+            let parameters = attentionPool(configuration, scope["attn_pool"], inputs: width)
+            pool = StoredParameters(parameters: parameters, stored: loader.takeRecent())
+        }
+        let inputs = pool == nil ? width : vision.outputs
+        let norm = scope.norm("ln_post", inputs, epsilon: epsilon)
         var postNorm: StoredParameters<NormParameters>?
         if !vision.normsAfterPooling { postNorm = StoredParameters(parameters: norm, stored: loader.takeRecent()) }
         let projection = LinearParameters(
-            weight: HostMatrix(scope.tensor("proj", [width, vision.outputs]), transposed: true),
+            weight: HostMatrix(scope.tensor("proj", [inputs, vision.outputs]), transposed: true),
             norm: vision.normsAfterPooling ? norm : nil)
         return VisionTransformerParameters(
-            patches: storedPatches, preNorm: preNorm, blocks: blocks, postNorm: postNorm,
-            projection: StoredParameters(parameters: projection, stored: loader.takeRecent()))
+            patches: storedPatches, preNorm: preNorm, blocks: blocks, postNorm: postNorm, pool: pool,
+            head: StoredParameters(parameters: HeadParameters(linears: [projection]), stored: loader.takeRecent()))
+    }
+
+    /// `AttentionalPooler` of open_clip's transformer.py, of whose queries the first counts: queries do not see each
+    /// other. A learned query's norm is computed here.
+    private func attentionPool(
+        _ pool: AttentionPoolConfiguration, _ scope: ParameterScope, inputs: Int
+    ) -> AttentionPoolParameters {
+        let epsilon: Float = 1e-5  // whatever the other norms have
+        let width = pool.attention.heads * pool.attention.keyWidth
+        let norm = scope.norm("ln_q", width, epsilon: epsilon)
+        let query = scope.tensor("query", [pool.queries, width]).rows(0..<1).mapped(to: [width]) { query in
+            norm.weight.isPlaceholder || norm.bias?.isPlaceholder != false ? query : norm.applied(to: query)
+        }
+        return AttentionPoolParameters(
+            attention: scope["attn"].pooledAttention(
+                pool.attention, query: query, inputs: inputs, norm: scope.norm("ln_k", inputs, epsilon: epsilon)))
     }
 
     private func text(_ text: TextConfiguration, _ loader: ParameterLoader) -> TextParameters {
         let width = text.transformer.width
+        let hasClassToken = text.pooling == .classToken
+        var table = [loader[textPrefix + "token_embedding"].tensor("weight", [text.vocabularySize, width])]
+        // The class token is one more row of the table, and has the last position.
+        if hasClassToken { table.append(loader.tensor(textPrefix + "cls_emb", [width]).shaped([1, width])) }
+        let positions = text.contextLength + (hasClassToken ? 1 : 0)
         let tokens = TokenParameters(
-            table: HostMatrix(loader[textPrefix + "token_embedding"].tensor("weight", [text.vocabularySize, width])),
-            positions: loader.tensor(textPrefix + "positional_embedding", [text.contextLength, width]))
+            table: HostMatrix(table),
+            positions: loader.tensor(textPrefix + "positional_embedding", [text.storedPositions ?? positions, width])
+                .resizedLine(to: positions, .linear))
         let storedTokens = StoredParameters(parameters: tokens, stored: loader.takeRecent())
         // The causal mask, which some archives keep.
         loader.ignore(textPrefix + "attn_mask")
@@ -70,24 +122,25 @@ struct OpenAINames: ParameterNames {
         let norm = NormParameters(
             weight: final.tensor("weight", [width]), bias: final.tensor("bias", [width]),
             epsilon: text.transformer.normEpsilon)
-        guard text.hasProjection else {
-            return TextParameters(
-                tokens: storedTokens, blocks: blocks,
-                finalNorm: StoredParameters(parameters: norm, stored: loader.takeRecent()), projection: nil)
-        }
         let name = textPrefix + "text_projection"
-        let projection: LinearParameters
-        if projectionIsLinear {
-            projection = LinearParameters(
-                weight: HostMatrix(loader[name].tensor("weight", [text.outputs, width])),
-                bias: [loader[name].tensor("bias", [text.outputs])], norm: norm)
+        let head: HeadParameters
+        if text.projection == .none {
+            head = HeadParameters(norm: norm)
+        } else if projectionIsLinear {
+            head = HeadParameters(linears: [
+                LinearParameters(
+                    weight: HostMatrix(loader[name].tensor("weight", [text.outputs, width])),
+                    bias: [loader[name].tensor("bias", [text.outputs])], norm: norm)
+            ])
         } else {
-            projection = LinearParameters(
-                weight: HostMatrix(loader.tensor(name, [width, text.outputs]), transposed: true), norm: norm)
+            head = HeadParameters(linears: [
+                LinearParameters(
+                    weight: HostMatrix(loader.tensor(name, [width, text.outputs]), transposed: true), norm: norm)
+            ])
         }
         return TextParameters(
             tokens: storedTokens, blocks: blocks,
-            projection: StoredParameters(parameters: projection, stored: loader.takeRecent()))
+            head: StoredParameters(parameters: head, stored: loader.takeRecent()))
     }
 
     private func blocks(
@@ -114,8 +167,8 @@ struct OpenAINames: ParameterNames {
             }
             return BlockParameters(
                 attention: transformer.attention, attentionNorm: block.norm("ln_1", width, epsilon: epsilon),
-                query: projections[0], key: projections[1], value: projections[2], output: output, expand: expand,
-                contract: contract, stored: loader.takeRecent())
+                query: projections[0], key: projections[1], value: projections[2], output: output,
+                mlp: MLPParameters(expand: expand, contract: contract), stored: loader.takeRecent())
         }
     }
 
@@ -177,16 +230,15 @@ struct OpenAINames: ParameterNames {
     }
 }
 
-extension HostTensor {
-    /// Its rows in so many equal parts.
-    fileprivate func rows(in parts: Int) -> [HostTensor] {
-        let shape = [shape[0] / parts] + shape.dropFirst()
-        let size = shape.reduce(1, *) * elementType.byteCount
-        return (0..<parts).map { part in
-            // A placeholder of a tensor that is missing has no bytes.
-            let bytes =
-                bytes.isEmpty ? bytes : UnsafeRawBufferPointer(rebasing: bytes[(part * size)..<((part + 1) * size)])
-            return HostTensor(shape: shape, elementType: elementType, bytes: bytes, owner: owner)
+extension NormParameters {
+    /// The layer norm of one row, on the host.
+    fileprivate func applied(to row: [Float]) -> [Float] {
+        let mean = row.reduce(0.0) { $0 + Double($1) } / Double(row.count)
+        let variance = row.reduce(0.0) { $0 + (Double($1) - mean) * (Double($1) - mean) } / Double(row.count)
+        let factor = 1 / (variance + Double(epsilon)).squareRoot()
+        let (weights, biases) = (weight.floats(), bias?.floats() ?? [Float](repeating: 0, count: row.count))
+        return row.indices.map {
+            Float((Double(row[$0]) - mean) * factor * Double(weights[$0]) + Double(biases[$0]))
         }
     }
 }

@@ -45,6 +45,11 @@ final class ParameterLoader {
     /// A tensor that may be there and means nothing to us.
     func ignore(_ name: String) { taken.insert(name) }
 
+    /// Tensors that may be there and mean nothing to us.
+    func ignore(prefix: String) {
+        for tensor in checkpoint.tensors where tensor.name.hasPrefix(prefix) { taken.insert(tensor.name) }
+    }
+
     /// The stored tensors handed out since the last call.
     func takeRecent() -> [StoredTensor] {
         defer { recent = [] }
@@ -121,22 +126,76 @@ struct ParameterScope {
 
     func tensor(_ name: String, _ shape: [Int]) -> HostTensor { loader.tensor("\(path).\(name)", shape) }
 
-    func norm(_ name: String, _ width: Int, epsilon: Float) -> NormParameters {
+    /// LayerNorm's parameters, or those of an RMS norm, which has no bias.
+    func norm(
+        _ name: String, _ width: Int, epsilon: Float, kind: NormParameters.Kind = .layer
+    ) -> NormParameters {
         NormParameters(
-            weight: self[name].tensor("weight", [width]), bias: self[name].tensor("bias", [width]), epsilon: epsilon)
+            kind: kind, weight: self[name].tensor("weight", [width]),
+            bias: kind == .layer ? self[name].tensor("bias", [width]) : nil, epsilon: epsilon)
     }
 
-    func projection(_ name: String, inputs: Int, outputs: Int) -> ProjectionParameters {
+    func projection(_ name: String, inputs: Int, outputs: Int, hasBias: Bool = true) -> ProjectionParameters {
         ProjectionParameters(
-            weight: self[name].tensor("weight", [outputs, inputs]), bias: self[name].tensor("bias", [outputs]))
+            weight: self[name].tensor("weight", [outputs, inputs]),
+            bias: hasBias ? self[name].tensor("bias", [outputs]) : nil)
     }
 
     func linear(
-        _ name: String, inputs: Int, outputs: Int, norm: NormParameters? = nil, activation: Activation = .none
+        _ name: String, inputs: Int, outputs: Int, norm: NormParameters? = nil, activation: Activation = .none,
+        hasBias: Bool = true
     ) -> LinearParameters {
         LinearParameters(
             weight: HostMatrix(self[name].tensor("weight", [outputs, inputs])),
-            bias: [self[name].tensor("bias", [outputs])], norm: norm, activation: activation)
+            bias: hasBias ? [self[name].tensor("bias", [outputs])] : [], norm: norm, activation: activation)
+    }
+
+    /// `nn.MultiheadAttention` of one learned query, whose keys and values are as wide as `inputs`: its three
+    /// projections stand in one tensor, unless widths differ.
+    func pooledAttention(
+        _ shape: AttentionShape, query: HostTensor, inputs: Int, norm: NormParameters
+    ) -> PooledAttentionParameters {
+        let width = shape.heads * shape.keyWidth
+        let biases = tensor("in_proj_bias", [3 * width]).rows(in: 3)
+        let weights =
+            inputs == width
+            ? tensor("in_proj_weight", [3 * width, width]).rows(in: 3)
+            : [("q", width), ("k", inputs), ("v", inputs)].map { tensor("\($0)_proj_weight", [width, $1]) }
+        return PooledAttentionParameters(
+            shape: shape, query: .learned(query), norm: norm, queryWeight: HostMatrix(weights[0]),
+            keyWeight: HostMatrix(weights[1]), valueWeight: HostMatrix(weights[2]), queryBias: biases[0],
+            keyBias: biases[1], valueBias: biases[2], output: linear("out_proj", inputs: width, outputs: width))
+    }
+}
+
+extension HostTensor {
+    /// Whether it stands for a tensor that is missing.
+    var isPlaceholder: Bool { bytes.baseAddress == nil }
+
+    /// Its rows in so many equal parts.
+    func rows(in parts: Int) -> [HostTensor] {
+        let size = shape[0] / parts
+        return (0..<parts).map { rows(($0 * size)..<(($0 + 1) * size)) }
+    }
+
+    /// Some of its rows.
+    func rows(_ range: Range<Int>) -> HostTensor {
+        let size = shape.dropFirst().reduce(elementType.byteCount, *)
+        let part =
+            isPlaceholder
+            ? bytes : UnsafeRawBufferPointer(rebasing: bytes[(range.lowerBound * size)..<(range.upperBound * size)])
+        return HostTensor(
+            shape: [range.count] + shape.dropFirst(), elementType: elementType, bytes: part, owner: owner)
+    }
+
+    /// The same numbers in another shape.
+    func shaped(_ shape: [Int]) -> HostTensor {
+        HostTensor(shape: shape, elementType: elementType, bytes: bytes, owner: owner)
+    }
+
+    /// Numbers computed from its own, of another shape.
+    func mapped(to shape: [Int], _ transform: ([Float]) -> [Float]) -> HostTensor {
+        isPlaceholder ? shaped(shape) : HostTensor(transform(floats()), shape: shape)
     }
 }
 

@@ -8,17 +8,25 @@ struct ProjectionParameters {
     var bias: HostTensor?
 }
 
-/// One pre-norm block: x + attention(norm(x)), then x + mlp(norm(x)).
+/// x + contract(activation(expand(norm(x)))).
+struct MLPParameters {
+    /// With the norm and the activation.
+    var expand: LinearParameters
+    var contract: LinearParameters
+}
+
+/// One block: x + attention(norm(x)), then x + mlp(norm(x)); or norm(x + attention(x)), then norm(x + mlp(x)).
 struct BlockParameters {
     var attention: AttentionShape
-    var attentionNorm: NormParameters
+    /// Before the attention; the MLP's own is among its linears.
+    var attentionNorm: NormParameters?
     var query: ProjectionParameters
     var key: ProjectionParameters
     var value: ProjectionParameters
     var output: LinearParameters
-    /// With the second norm and the activation.
-    var expand: LinearParameters
-    var contract: LinearParameters
+    var mlp: MLPParameters
+    /// Behind each of the two sums.
+    var sumNorms: (attention: NormParameters, mlp: NormParameters)?
     var stored: [StoredTensor]
 
     var queryKeyValue: QueryKeyValueParameters {
@@ -50,17 +58,36 @@ struct VisionTransformerParameters {
     var patches: StoredParameters<PatchParameters>
     var preNorm: StoredParameters<NormParameters>?
     var blocks: [BlockParameters]
-    /// The last norm, where it stands before the pooling; otherwise it is the projection's.
+    /// The last norm, where it stands before a mean; otherwise it is the pool's or the head's.
     var postNorm: StoredParameters<NormParameters>?
-    var projection: StoredParameters<LinearParameters>
+    var pool: StoredParameters<AttentionPoolParameters>?
+    var head: StoredParameters<HeadParameters>
+}
+
+/// A learned query's attention to all rows, and the MLP behind it.
+struct AttentionPoolParameters {
+    var attention: PooledAttentionParameters
+    var mlp: MLPParameters?
+}
+
+/// What stands between the pooled row and the result.
+struct HeadParameters {
+    /// Where there is no linear; otherwise it is the first linear's.
+    var norm: NormParameters?
+    /// One after the other.
+    var linears: [LinearParameters] = []
 }
 
 struct TextParameters {
     var tokens: StoredParameters<TokenParameters>
+    /// Behind the embeddings (XLM-RoBERTa).
+    var preNorm: StoredParameters<NormParameters>?
+    /// `[heads, context, context]`, added to the scores of every block.
+    var positionBias: StoredParameters<HostTensor>?
     var blocks: [BlockParameters]
-    /// The last norm, where there is no projection; otherwise it is the projection's.
-    var finalNorm: StoredParameters<NormParameters>?
-    var projection: StoredParameters<LinearParameters>?
+    /// The last norm, where it stands before a mean.
+    var postNorm: StoredParameters<NormParameters>?
+    var head: StoredParameters<HeadParameters>
 }
 
 struct ModelParameters {
@@ -68,6 +95,8 @@ struct ModelParameters {
     var text: TextParameters
     /// The logarithm of what cosines are multiplied by.
     var logitScale: HostTensor
+    /// What is added then.
+    var logitBias: HostTensor?
 }
 
 /// Where a kind of checkpoint keeps each weight.

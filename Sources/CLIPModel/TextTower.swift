@@ -1,70 +1,59 @@
 // Sentences into embeddings.
 import CLIPCompute
 
-/// CLIP's text transformer on a device.
+/// A text transformer on a device.
 struct TextTower<B: Backend> {
     let configuration: TextConfiguration
     private let tokens: B.Tokens
+    private let preNorm: B.Norm?
+    private let mask: AttentionMask<B.AttentionBias>
     private let transformer: Transformer<B>
-    private let finalNorm: B.Norm?
-    private let projection: B.Linear?
+    private let postNorm: B.Norm?
+    private let head: Head<B>
 
     init(_ parameters: TextParameters, _ configuration: TextConfiguration, _ backend: B) throws {
         self.configuration = configuration
         tokens = try preparing(parameters.tokens.stored) { try backend.prepare(parameters.tokens.parameters) }
-        transformer = try Transformer(parameters.blocks, width: configuration.transformer.width, backend)
-        finalNorm = try parameters.finalNorm.map { norm in
+        preNorm = try parameters.preNorm.map { norm in
             try preparing(norm.stored) { try backend.prepare(norm.parameters) }
         }
-        projection = try parameters.projection.map { projection in
-            try preparing(projection.stored) { try backend.prepare(projection.parameters) }
+        if let bias = parameters.positionBias {
+            mask = .bias(try preparing(bias.stored) { try backend.prepareAttentionBias(bias.parameters) })
+        } else {
+            mask = configuration.isCausal ? .causal : .none
         }
-    }
-
-    /// A sentence cut after the row that stands for it, since under the causal mask nothing after it can reach it; or,
-    /// where the model reads what follows, filled up to the context length.
-    func sentence(_ ids: [Int32], index: Int) throws(ModelError) -> Sentence {
-        guard !ids.isEmpty else {
-            throw ModelError("text \(index) has no tokens; even an empty sentence has its start and its end")
+        transformer = try Transformer(
+            parameters.blocks, width: configuration.transformer.width, wantsAllRows: configuration.wantsAllRows, backend
+        )
+        postNorm = try parameters.postNorm.map { norm in
+            try preparing(norm.stored) { try backend.prepare(norm.parameters) }
         }
-        guard ids.count <= configuration.contextLength else {
-            throw ModelError(
-                "text \(index) has \(ids.count) tokens, more than the model's context of \(configuration.contextLength)"
-            )
-        }
-        let missing = configuration.readsPadding ? configuration.contextLength - ids.count : 0
-        let filled = missing > 0 ? ids + [Int32](repeating: configuration.paddingID, count: missing) : ids
-        let row = configuration.pooling.row(of: filled) ?? 0
-        let kept = configuration.readsPadding ? filled[...] : filled.prefix(row + 1)
-        if let bad = kept.first(where: { $0 < 0 || Int($0) >= configuration.vocabularySize }) {
-            throw ModelError(
-                "text \(index) holds the token \(bad), outside the model's vocabulary of \(configuration.vocabularySize)"
-            )
-        }
-        return Sentence(ids: kept, row: row)
+        head = try preparing(parameters.head.stored) { try Head(parameters.head.parameters, backend) }
     }
 
     /// `[sentences, outputs]`, within a pass.
     func callAsFunction(
         _ sentences: some Collection<Sentence>, _ backend: B, _ observer: Observer? = nil
     ) throws -> B.Matrix {
-        let sequences = Sequences(lengths: sentences.map(\.ids.count))
-        let ids = sentences.flatMap(\.ids)
-        let positions = sentences.flatMap { 0..<Int32($0.ids.count) }
-        let rows = zip(sequences.segments, sentences).map { $0.queries.lowerBound + $1.row }
-
-        var x = try backend.tokens(ids, positions: positions, tokens)  // [tokens of all sentences, width]
+        let sequences = Sequences(of: sentences)
+        var x = try backend.tokens(
+            sentences.flatMap(\.ids), positions: sentences.flatMap(\.positions), tokens)  // [all tokens, width]
+        if let preNorm { try backend.norm(x, preNorm) }
         try observer?.observe("embeddings", &x, columns: configuration.transformer.width, backend)
-        let pooled = try transformer(
-            consume x, sequences, mask: configuration.isCausal ? .causal : .none, rows: rows, backend, observer)
-        if let finalNorm { try backend.norm(pooled, finalNorm) }
-        guard let projection else { return pooled }
-        return try backend.linear(pooled, projection)
+        var wanted: [Sequences.Segment] = []
+        var start = 0
+        for sentence in sentences {
+            let row = start + sentence.row
+            wanted.append(Sequences.Segment(queries: row..<(row + 1), keys: start..<(start + sentence.visible)))
+            start += sentence.ids.count
+        }
+        let pooled = Sequences(segments: wanted, rows: sequences.rows)
+        let rows = try transformer(consume x, sequences, mask: mask, pooled: pooled, backend, observer)
+        guard configuration.wantsAllRows else { return try head(rows, backend) }
+        if configuration.pooling != .mean {
+            return try head(backend.selectRows(rows, wanted.map(\.queries.lowerBound)), backend)
+        }
+        if let postNorm { try backend.norm(rows, postNorm) }
+        return try head(backend.meanRows(rows, pooled), backend)
     }
-}
-
-/// The tokens of a sentence that are computed with, and which of them stands for it: the last, unless all see all.
-struct Sentence {
-    var ids: ArraySlice<Int32>
-    var row: Int
 }

@@ -1,4 +1,4 @@
-// The stack of blocks that both towers share: all rows through all but the last block, the wanted rows through it.
+// The stack of blocks that all towers share: all rows through all but the last block, the wanted rows through it.
 import CLIPCompute
 import Checkpoints
 
@@ -18,10 +18,11 @@ struct Transformer<B: Backend> {
         last = wantsAllRows ? nil : try preparing(block.stored) { try PooledTransformerBlock(block, backend) }
     }
 
-    /// The last block's result: `[sequences, width]` for the named row of each sequence, or all rows, where those are
-    /// wanted and `rows` is empty.
+    /// The last block's result: `[sequences, width]` where `pooled` names one row of each sequence (its query) and what
+    /// that row sees (its keys); all rows, where those are wanted.
     func callAsFunction(
-        _ input: B.Matrix, _ sequences: Sequences, mask: AttentionMask<B.AttentionBias>, rows: [Int], _ backend: B,
+        _ input: B.Matrix, _ sequences: Sequences, mask: AttentionMask<B.AttentionBias>, pooled: Sequences,
+        _ backend: B,
         _ observer: Observer?
     ) throws -> B.Matrix {
         var x = input
@@ -30,9 +31,9 @@ struct Transformer<B: Backend> {
             try observer?.observe("block \(index)", &x, columns: width, backend)
         }
         guard let last else { return x }
-        var pooled = try last(x, sequences, rows: rows, backend)
-        try observer?.observe("block \(blocks.count)", &pooled, columns: width, backend)
-        return pooled
+        var rows = try last(x, pooled, backend)
+        try observer?.observe("block \(blocks.count)", &rows, columns: width, backend)
+        return rows
     }
 }
 

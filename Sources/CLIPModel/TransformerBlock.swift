@@ -1,19 +1,22 @@
 // The residual attention block that both towers are made of.
 import CLIPCompute
 
-/// One pre-norm block on a device. The norms travel with the linears that read them.
+/// One block on a device. Norms before linears travel with the linears that read them.
 struct TransformerBlock<B: Backend> {
     private let queryKeyValue: B.QueryKeyValue
     private let output: B.Linear
     private let mlp: MLP<B>
+    private let sumNorms: SumNorms<B>?
 
     init(_ parameters: BlockParameters, _ backend: B) throws(BackendError) {
         queryKeyValue = try backend.prepare(parameters.queryKeyValue)
         output = try backend.prepare(parameters.output)
-        mlp = try MLP(parameters, backend)
+        mlp = try MLP(parameters.mlp, backend)
+        sumNorms = try SumNorms(parameters, backend)
     }
 
-    /// x = x + attention(norm(x)); x = x + mlp(norm(x)), in place on the residual stream `[rows, width]`.
+    /// x = x + attention(norm(x)); x = x + mlp(norm(x)), in place on the residual stream `[rows, width]`; or with the
+    /// norms around the sums.
     func callAsFunction(
         _ x: B.Matrix, _ sequences: Sequences, mask: AttentionMask<B.AttentionBias>, _ backend: B
     ) throws(BackendError) {
@@ -22,7 +25,9 @@ struct TransformerBlock<B: Backend> {
                 backend.queryKeyValue(x, queryKeyValue), sequences, mask: mask)  // [rows, width]
             try backend.linear(attended, output, addingTo: x)
         }
+        if let sumNorms { try backend.norm(x, sumNorms.attention) }
         try mlp(x, backend)
+        if let sumNorms { try backend.norm(x, sumNorms.mlp) }
     }
 }
 
@@ -30,20 +35,72 @@ struct TransformerBlock<B: Backend> {
 struct PooledTransformerBlock<B: Backend> {
     private let attention: B.PooledAttention
     private let mlp: MLP<B>
+    private let sumNorms: SumNorms<B>?
 
     init(_ parameters: BlockParameters, _ backend: B) throws(BackendError) {
         attention = try backend.prepare(parameters.pooledAttention)
-        mlp = try MLP(parameters, backend)
+        mlp = try MLP(parameters.mlp, backend)
+        sumNorms = try SumNorms(parameters, backend)
     }
 
-    /// The named rows of what a `TransformerBlock` would make of x: `[sequences, width]`. No mask: every row named
-    /// sees all of its sequence.
-    func callAsFunction(
-        _ x: B.Matrix, _ sequences: Sequences, rows: [Int], _ backend: B
-    ) throws(BackendError) -> B.Matrix {
-        let pooled = try backend.pooledAttention(x, sequences, rows: rows, attention)
+    /// The rows of what a `TransformerBlock` would make of x that are the segments' queries, one of each:
+    /// `[segments, width]`. No mask: every such row sees its keys.
+    func callAsFunction(_ x: B.Matrix, _ sequences: Sequences, _ backend: B) throws(BackendError) -> B.Matrix {
+        let pooled = try backend.pooledAttention(
+            x, sequences, rows: sequences.segments.map(\.queries.lowerBound), attention)
+        if let sumNorms { try backend.norm(pooled, sumNorms.attention) }
         try mlp(pooled, backend)
+        if let sumNorms { try backend.norm(pooled, sumNorms.mlp) }
         return pooled
+    }
+}
+
+/// The norms behind a block's two sums.
+struct SumNorms<B: Backend> {
+    let attention: B.Norm
+    let mlp: B.Norm
+
+    init?(_ parameters: BlockParameters, _ backend: B) throws(BackendError) {
+        guard let norms = parameters.sumNorms else { return nil }
+        attention = try backend.prepare(norms.attention)
+        mlp = try backend.prepare(norms.mlp)
+    }
+}
+
+/// A learned query's attention to all rows of each sequence, and the MLP behind it.
+struct AttentionPool<B: Backend> {
+    private let attention: B.PooledAttention
+    private let mlp: MLP<B>?
+
+    init(_ parameters: AttentionPoolParameters, _ backend: B) throws(BackendError) {
+        attention = try backend.prepare(parameters.attention)
+        if let parameters = parameters.mlp { mlp = try MLP(parameters, backend) } else { mlp = nil }
+    }
+
+    /// `[sequences, outputs]`
+    func callAsFunction(_ x: B.Matrix, _ sequences: Sequences, _ backend: B) throws(BackendError) -> B.Matrix {
+        let pooled = try backend.pooledAttention(x, sequences, rows: [], attention)
+        try mlp?(pooled, backend)
+        return pooled
+    }
+}
+
+/// What makes embeddings of pooled rows.
+struct Head<B: Backend> {
+    private let norm: B.Norm?
+    private var linears: [B.Linear] = []
+
+    init(_ parameters: HeadParameters, _ backend: B) throws(BackendError) {
+        if let parameters = parameters.norm { norm = try backend.prepare(parameters) } else { norm = nil }
+        for linear in parameters.linears { linears.append(try backend.prepare(linear)) }
+    }
+
+    /// `[rows, outputs]`; overwrites x.
+    func callAsFunction(_ x: B.Matrix, _ backend: B) throws(BackendError) -> B.Matrix {
+        if let norm { try backend.norm(x, norm) }
+        var x = x
+        for linear in linears { x = try backend.linear(x, linear) }
+        return x
     }
 }
 
@@ -52,7 +109,7 @@ struct MLP<B: Backend> {
     private let expand: B.Linear
     private let contract: B.Linear
 
-    init(_ parameters: BlockParameters, _ backend: B) throws(BackendError) {
+    init(_ parameters: MLPParameters, _ backend: B) throws(BackendError) {
         expand = try backend.prepare(parameters.expand)
         contract = try backend.prepare(parameters.contract)
     }

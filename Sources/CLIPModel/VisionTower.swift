@@ -32,7 +32,8 @@ struct VisionTransformer<B: Backend> {
     private let preNorm: B.Norm?
     private let transformer: Transformer<B>
     private let postNorm: B.Norm?
-    private let projection: B.Linear
+    private let pool: AttentionPool<B>?
+    private let head: Head<B>
 
     init(
         _ parameters: VisionTransformerParameters, _ configuration: VisionTransformerConfiguration, _ backend: B
@@ -43,14 +44,15 @@ struct VisionTransformer<B: Backend> {
             try preparing(norm.stored) { try backend.prepare(norm.parameters) }
         }
         transformer = try Transformer(
-            parameters.blocks, width: configuration.transformer.width, wantsAllRows: configuration.pooling == .mean,
-            backend)
+            parameters.blocks, width: configuration.transformer.width,
+            wantsAllRows: configuration.pooling != .classToken, backend)
         postNorm = try parameters.postNorm.map { norm in
             try preparing(norm.stored) { try backend.prepare(norm.parameters) }
         }
-        projection = try preparing(parameters.projection.stored) {
-            try backend.prepare(parameters.projection.parameters)
+        pool = try parameters.pool.map { pool in
+            try preparing(pool.stored) { try AttentionPool(pool.parameters, backend) }
         }
+        head = try preparing(parameters.head.stored) { try Head(parameters.head.parameters, backend) }
     }
 
     func callAsFunction(_ pixels: Pixels, _ backend: B, _ observer: Observer?) throws -> B.Matrix {
@@ -63,21 +65,15 @@ struct VisionTransformer<B: Backend> {
             try backend.norm(x, preNorm)
             try observer?.observe("pre-norm", &x, columns: width, backend)
         }
-        switch configuration.pooling {
-        case .classToken:
-            let pooled = try transformer(
-                consume x, sequences, mask: .none, rows: sequences.segments.map(\.queries.lowerBound), backend, observer
-            )
-            return try backend.linear(pooled, projection)
-        case .mean:
-            let tokens = try transformer(consume x, sequences, mask: .none, rows: [], backend, observer)
-            if let postNorm { try backend.norm(tokens, postNorm) }
-            let first = configuration.hasClassToken ? 1 : 0
-            let patches = sequences.segments.map {
-                Sequences.Segment(queries: $0.queries, keys: ($0.keys.lowerBound + first)..<$0.keys.upperBound)
-            }
-            return try backend.linear(
-                backend.meanRows(tokens, Sequences(segments: patches, rows: sequences.rows)), projection)
+        // The class token is each picture's first row.
+        let rows = try transformer(consume x, sequences, mask: .none, pooled: sequences, backend, observer)
+        if let postNorm { try backend.norm(rows, postNorm) }
+        if let pool { return try head(pool(rows, sequences, backend), backend) }
+        guard configuration.pooling == .mean else { return try head(rows, backend) }
+        let first = configuration.hasClassToken ? 1 : 0
+        let patches = sequences.segments.map {
+            Sequences.Segment(queries: $0.queries, keys: ($0.keys.lowerBound + first)..<$0.keys.upperBound)
         }
+        return try head(backend.meanRows(rows, Sequences(segments: patches, rows: sequences.rows)), backend)
     }
 }

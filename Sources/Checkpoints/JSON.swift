@@ -45,6 +45,12 @@ package struct JSONReader {
         }
     }
 
+    /// The first byte of what comes next: it tells objects, arrays and strings apart.
+    package mutating func next() -> UInt8? {
+        skipSpace()
+        return current
+    }
+
     /// Nothing but white space may follow.
     package mutating func end() throws(CheckpointError) {
         skipSpace()
@@ -280,10 +286,15 @@ package struct JSONReader {
 }
 
 /// A JSON value. Objects keep the order of their keys, which are all different.
-package enum JSON: Sendable {
-    package struct Member: Sendable {
+package enum JSON: Hashable, Sendable {
+    package struct Member: Hashable, Sendable {
         package var key: String
         package var value: JSON
+
+        package init(key: String, value: JSON) {
+            self.key = key
+            self.value = value
+        }
     }
 
     case null

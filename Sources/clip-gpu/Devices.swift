@@ -8,7 +8,8 @@ struct Devices: ParsableCommand {
         abstract: "Every backend and device, and what it can do.",
         discussion: """
             The first column is what --device takes. With --selftest, every operation is compared with a naive reference \
-            on each device, in seconds.
+            on each device and timed, in seconds: what it prints is the report to send of a device that gives wrong \
+            numbers or is slow.
 
             Examples:
               clip-gpu devices
@@ -51,23 +52,52 @@ struct Devices: ParsableCommand {
     /// Runs the checks on one device; how many failed.
     private func check(_ description: DeviceDescription) throws -> Int {
         var failures = 0
+        var said: Set<String> = []
         for precision in description.precisions {
             let report = try Device.selfTest(description.device, precision: precision)
             failures += report.failures.count
             if json {
-                let list = report.failures.map(JSONText.quoted).joined(separator: ", ")
-                try StandardOutput.write(
-                    "{\"device\": \(JSONText.quoted(description.identifier)), \"precision\": \"\(precision.rawValue)\", "
-                        + "\"checks\": \(report.checks), \"failures\": [\(list)], "
-                        + "\"largest_share_of_tolerance\": \(report.largestShare), \"seconds\": \(report.seconds)}\n")
+                try StandardOutput.write(line(description, precision, report) + "\n")
                 continue
             }
+            let indent = String(repeating: " ", count: 12)
             try StandardOutput.write(
-                "            \(precision.rawValue): \(report.checks - report.failures.count) of \(report.checks) checks "
+                "\(indent)\(precision.rawValue): \(report.checks - report.failures.count) of \(report.checks) checks "
                     + "passed in \(rounded(report.seconds)) s, largest error \(rounded(report.largestShare * 100)) % of what "
                     + "is allowed\n")
-            for failure in report.failures { try StandardOutput.write("            failed: \(failure)\n") }
+            for (name, value) in report.facts where said.insert(name + value).inserted {
+                try StandardOutput.write("\(indent)  \(name): \(value)\n")
+            }
+            try StandardOutput.write("\(indent)  peak: \(rounded(report.peak)) GFLOP/s of float32 in registers\n")
+            for figure in report.figures {
+                try StandardOutput.write(
+                    indent + "  " + figure.name.rightPadded(38) + rounded(figure.rate).leftPadded(8) + " "
+                        + figure.unit.rightPadded(8) + rounded(figure.shareOfPeak * 100).leftPadded(6) + " % of peak\n")
+            }
+            for failure in report.failures { try StandardOutput.write("\(indent)failed: \(failure)\n") }
         }
         return failures
+    }
+
+    /// Everything that was found, as one JSON object.
+    private func line(_ device: DeviceDescription, _ precision: Precision, _ report: SelfTestReport) -> String {
+        func object(_ members: [String]) -> String { "{" + members.joined(separator: ", ") + "}" }
+        func list(_ items: [String]) -> String { "[" + items.joined(separator: ", ") + "]" }
+        let figures = report.figures.map {
+            object([
+                "\"operation\": \(JSONText.quoted($0.name))", "\"rate\": \($0.rate)",
+                "\"unit\": \(JSONText.quoted($0.unit))", "\"share_of_peak\": \($0.shareOfPeak)",
+            ])
+        }
+        let facts = report.facts.map {
+            object(["\"name\": \(JSONText.quoted($0.name))", "\"value\": \(JSONText.quoted($0.value))"])
+        }
+        return object([
+            "\"device\": \(JSONText.quoted(device.identifier))", "\"name\": \(JSONText.quoted(device.name))",
+            "\"driver\": \(JSONText.quoted(device.driver))", "\"precision\": \"\(precision.rawValue)\"",
+            "\"checks\": \(report.checks)", "\"failures\": \(list(report.failures.map(JSONText.quoted)))",
+            "\"largest_share_of_tolerance\": \(report.largestShare)", "\"seconds\": \(report.seconds)",
+            "\"facts\": \(list(facts))", "\"peak_gflops\": \(report.peak)", "\"figures\": \(list(figures))",
+        ])
     }
 }

@@ -92,8 +92,11 @@ struct Embed: ParsableCommand {
             throw ClosedPipe()
         }
         let embedded = progress.done - progress.failed
+        let seconds = progress.seconds
+        let busy = clip.busySeconds.map { "\(Int((min($0 / seconds, 1) * 100).rounded())) %" }
         Terminal.say(
-            "embedded \(embedded) in \(rounded(progress.seconds)) s, \(rounded(Double(embedded) / progress.seconds))/s"
+            "embedded \(embedded) in \(rounded(seconds)) s, \(rounded(Double(embedded) / seconds))/s, "
+                + (busy.count > 1 ? "devices busy " : "device busy ") + busy.joined(separator: ", ")
                 + (progress.failed > 0 ? "; \(progress.failed) failed" : ""))
         if progress.failed > 0 { throw Failure(.someFailed) }
     }

@@ -14,7 +14,7 @@ struct Inspect: ParsableCommand {
 
     @Argument(
         help: ArgumentHelp(
-            "A folder of transformers or of open_clip, or a file of OpenAI's or open_clip's weights. Default: "
+            "A name, a folder of transformers or of open_clip, or a file of OpenAI's or open_clip's weights. Default: "
                 + "$CLIP_GPU_MODEL, else the demonstration model.", valueName: "model"))
     var model: String?
 
@@ -24,8 +24,11 @@ struct Inspect: ParsableCommand {
     var json = false
 
     func run() throws {
+        let display = DownloadDisplay()
+        defer { display.clear() }
         let information = try CLIP.inspect(
-            ModelOptions.resolved(model), activation: activation.activation)
+            ModelOptions.resolved(model), activation: activation.activation, progress: display.show)
+        display.clear()
         if json {
             let members = information.facts.map {
                 "  \(JSONText.quoted($0.name)): {\"value\": \(JSONText.quoted($0.value)), "

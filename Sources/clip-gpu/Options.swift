@@ -7,9 +7,9 @@ struct ModelOptions: ParsableArguments {
     @Option(
         name: .long,
         help: ArgumentHelp(
-            "A folder of transformers or of open_clip, or a file of OpenAI's or open_clip's weights. Default: "
-                + "$CLIP_GPU_MODEL, else the built-in demonstration model, which knows only drawn scenes of coloured "
-                + "shapes.", valueName: "path"))
+            "A name (`clip-gpu models` lists them; fetched where it is not on this machine), a folder of transformers or of "
+                + "open_clip, or a file of OpenAI's or open_clip's weights. Default: $CLIP_GPU_MODEL, else the built-in "
+                + "demonstration model, which knows only drawn scenes of coloured shapes.", valueName: "model"))
     var model: String?
 
     @OptionGroup var activation: ActivationOption
@@ -39,8 +39,9 @@ struct ComputeOptions: ParsableArguments {
     @Option(
         name: .long,
         help: ArgumentHelp(
-            "auto, cpu, gpu[:N], gpu:all, opencl[:N] or cuda[:N]; `clip-gpu devices` lists them. auto is the best GPU, else "
-                + "the CPU.", valueName: "device"))
+            "auto, cpu, gpu[:N], gpu:all, opencl[:N], cuda[:N], or several with commas between (opencl:0,opencl:1), which "
+                + "share the work; `clip-gpu devices` lists them. auto is the best GPU, else the CPU.",
+            valueName: "device"))
     var device: Device = .automatic
 
     @Flag(name: .long, help: "Fail where --device gpu finds none, instead of using the CPU with a warning.")
@@ -68,11 +69,15 @@ struct ComputeOptions: ParsableArguments {
 
     /// Loads the model, and says which device and precision run it.
     func load(_ model: ModelOptions, towers: CLIP.Towers = .both) throws -> CLIP {
+        let display = DownloadDisplay()
+        defer { display.clear() }
         let clip = try CLIP.load(
             model.resolved(), device: device, precision: precision, threads: threads, strict: strictDevice,
-            towers: towers, activation: model.activation.activation)
+            towers: towers, activation: model.activation.activation, progress: display.show)
+        display.clear()
         for notice in clip.notices { Terminal.say("warning: \(notice)") }
-        Terminal.say("device: \(clip.device), \(clip.precision.rawValue)")
+        for remark in clip.remarks { Terminal.say("note: \(remark)") }
+        for device in clip.devices { Terminal.say("device: \(device), \(clip.precision.rawValue)") }
         return clip
     }
 }

@@ -8,7 +8,8 @@ struct Similarity: ParsableCommand {
         abstract: "Cosines of pictures and sentences, and probabilities by the model's own scale.",
         discussion: """
             The probabilities of a picture are the softmax, over the sentences, of the cosine times the model's scale, as \
-            `model(image, text)` and a softmax give them.
+            `model(image, text)` and a softmax give them. SigLIP and other models with a logit bias give each sentence a \
+            probability of its own instead, the sigmoid of the cosine times the scale plus the bias.
 
             Examples:
               clip-gpu similarity cat.jpg --text "a diagram" --text "a dog" --text "a cat"

@@ -69,12 +69,12 @@ enum Interruption {
 
     static var happened: Bool { received.load(ordering: .relaxed) != 0 }
 
-    /// Ends the command where a signal came.
-    static func check() throws {
+    /// Ends the command where a signal came, saying what became of its work.
+    static func check(kept: String = "nothing was left under the output's name") throws {
         switch received.load(ordering: .relaxed) {
         case 0: return
-        case SIGTERM: throw Failure(.terminated, "terminated: nothing was left under the output's name.")
-        default: throw Failure(.interrupted, "interrupted: nothing was left under the output's name.")
+        case SIGTERM: throw Failure(.terminated, "terminated: \(kept).")
+        default: throw Failure(.interrupted, "interrupted: \(kept).")
         }
     }
 }
@@ -129,7 +129,8 @@ func rounded(_ value: Double) -> String {
     return "\((value * scale).rounded() / scale)"
 }
 
-private func duration(_ seconds: Double) -> String {
+/// "1 min 20 s".
+func duration(_ seconds: Double) -> String {
     let whole = Int(seconds.rounded(.up))
     if whole >= 3600 { return "\(whole / 3600) h \(whole % 3600 / 60) min" }
     if whole >= 60 { return "\(whole / 60) min \(whole % 60) s" }

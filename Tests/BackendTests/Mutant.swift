@@ -80,6 +80,7 @@ final class Mutant: Backend {
 
     var device: DeviceInfo { reference.device }
     var laneCount: Int { reference.laneCount }
+    var busySeconds: Double { reference.busySeconds }
     func preferredRows(width: Int) -> Int { reference.preferredRows(width: width) }
     var guardsMemory: Bool {
         get { reference.guardsMemory }

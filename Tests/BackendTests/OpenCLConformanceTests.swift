@@ -160,6 +160,55 @@ struct OpenCLProgramTests {
         #expect(try backend(device) { $0.cacheFolder = nil }.programCounts.compiled > 0)
     }
 
+    @Test("what was tuned is used by later backends, is written whole or not at all, and keeps the bytes")
+    func tuning() throws {
+        defer { try? FileManager.default.removeItem(atPath: folder) }
+        let first = try backend(device) { $0.cacheFolder = folder }
+        #expect(first.tunedTile == nil)
+        let tile = LinearTile(family: .vector, rows: 6, panel: 16)
+        let path = try #require(first.remember(tile))
+        let second = try backend(device) { $0.cacheFolder = folder }
+        #expect(second.tunedTile == tile && second.linearTile == tile)
+        #expect(try product(on: first) == product(on: second))
+        let other = try backend(device) {
+            $0.cacheFolder = folder
+            $0.usesTuning = false
+        }
+        #expect(other.tunedTile == nil && other.linearTile == first.linearTile)
+        let half = try OpenCLBackend(deviceIndex: device.index, precision: .fp16)
+        #expect(half.tunedTile == nil, "the other precision's tuning was taken")
+
+        try Data("not a record".utf8).write(to: URL(fileURLWithPath: path))
+        #expect(try backend(device) { $0.cacheFolder = folder }.tunedTile == nil)
+        // One that no kernel can be built from steps down to the shipped ones.
+        _ = try #require(first.remember(LinearTile(family: .vector, rows: 3, panel: 7)))
+        let stepped = try backend(device) { $0.cacheFolder = folder }
+        #expect(stepped.tunedTile == nil && stepped.linearTile == first.linearTile && !stepped.notices.isEmpty)
+    }
+
+    private func product(on backend: OpenCLBackend) throws -> [UInt32] {
+        func values(_ count: Int) -> [Float] { (0..<count).map { Float($0 * 7919 % 1009) / 511 - 1 } }
+        let linear = try backend.prepare(
+            LinearParameters(weight: HostMatrix(HostTensor(values(50 * 333), shape: [50, 333]))))
+        try backend.begin()
+        let x = try backend.upload(values(21 * 333), rows: 21, columns: 333)
+        return try backend.wait(backend.submit(backend.linear(x, linear))).map(\.bitPattern)
+    }
+
+    @Test("a tile's text is read back; others are refused")
+    func tileText() {
+        for family in OpenCLOptions.Family.allCases {
+            let tiles = LinearTile.candidates(family) + LinearTile.tunable(family, on: device)
+            for tile in tiles { #expect(LinearTile(tile.description) == tile) }
+            #expect(tiles.count > 4)
+        }
+        for text in [
+            "", "vector", "vector 8", "vector 8x32x4", "tiled 8x32", "mma 8x32", "vector 0x32", "vector 8x32 ",
+        ] {
+            #expect(LinearTile(text) == nil, "\(text)")
+        }
+    }
+
     @Test("kernels of a folder are used; one that does not build steps down or says where it fails")
     func kernelFolder() throws {
         defer { try? FileManager.default.removeItem(atPath: folder) }
@@ -203,4 +252,72 @@ struct OpenCLProgramTests {
         let missing = #expect(throws: BackendError.self) { try backend(device) { $0.kernelFolder = folder } }
         #expect(missing?.description.contains("linear.cl") == true)
     }
+}
+
+@Suite(.serialized) struct OpenCLPassTests {
+    @Test(
+        "a pass fills the compute units of the last wave",
+        arguments: [
+            // H200: 132 units, tiles of 128x256. ViT-B has width 768, ViT-L 1024.
+            (132, 128, 256, 768, 5632), (132, 128, 256, 1024, 4224), (114, 128, 256, 768, 4864),
+        ])
+    func microBatch(units: Int, tileRows: Int, tileColumns: Int, width: Int, rows: Int) {
+        let tiles = MicroBatch(computeUnits: units, tileRows: tileRows, tileColumns: tileColumns)
+        #expect(tiles.rows(width: width, within: 4096...16384) == rows)
+        #expect(tiles.utilisation(rows: rows, width: width) > 0.99)
+    }
+
+    @Test("the use of the compute units is what counting tiles gives")
+    func utilisation() {
+        let tiles = MicroBatch(computeUnits: 132, tileRows: 128, tileColumns: 256)
+        func use(pictures: Int) -> Int { Int((tiles.utilisation(rows: pictures * 50, width: 768) * 100).rounded()) }
+        #expect(use(pictures: 112) == 99)
+        #expect(use(pictures: 128) == 72)
+        #expect(use(pictures: 256) == 85)
+        #expect(use(pictures: 225) == 100)
+    }
+
+    @Test("nothing waits between begin and submit, and passes keep the device busy", arguments: OpenCLPassTests.devices)
+    func passes(device: OpenCLDeviceDescription) throws {
+        let backend = try OpenCLBackend(deviceIndex: device.index, precision: .fp32)
+        let (rows, width) = (400, 1024)
+        let weight = HostMatrix(HostTensor([Float](repeating: 0.001, count: width * width), shape: [width, width]))
+        let linear = try backend.prepare(LinearParameters(weight: weight))
+        let values = [Float](repeating: 1, count: rows * width)
+        func pass() throws -> Ticket {
+            try backend.begin()
+            var x = try backend.upload(values, rows: rows, columns: width)
+            for _ in 0..<8 { x = try backend.linear(x, linear) }
+            return try backend.submit(backend.selectRows(x, [0]))
+        }
+        _ = try backend.wait(pass())  // Builds the programs and takes the memory.
+        _ = try backend.wait(pass())
+        let before = backend.busySeconds
+        let clock = ContinuousClock()
+        var enqueuing = Duration.zero
+        let whole = try clock.measure {
+            var running: [Ticket] = []
+            for _ in 0..<6 {
+                if running.count == backend.laneCount { _ = try backend.wait(running.removeFirst()) }
+                enqueuing += try clock.measure { running.append(try pass()) }
+            }
+            for ticket in running { _ = try backend.wait(ticket) }
+        }
+        let busy = (backend.busySeconds - before) / (whole / .seconds(1))
+        // What a pass needs is sent while the pass before it computes.
+        let two = [try pass(), try pass()]
+        let times = try two.map { ticket in
+            _ = try backend.wait(ticket)
+            return backend.lastPassTimes
+        }
+        let sent = try #require(times[1].sent)
+        let computed = try #require(times[0].computed)
+        #expect(sent.lowerBound < computed.upperBound)
+        print("\(device.identifier): enqueuing \(enqueuing / whole) of the time, busy \(busy)")
+        print("\(device.identifier): sent \(sent), beside \(computed)")
+        #expect(busy > 0.5 && busy <= 1.01)
+        #expect(enqueuing / whole < 0.5)
+    }
+
+    static let devices = (try? OpenCLDevices.all()) ?? []
 }

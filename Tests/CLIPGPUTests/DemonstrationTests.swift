@@ -5,7 +5,7 @@ import Checkpoints
 import Foundation
 import Testing
 
-private struct Evaluation {
+struct Evaluation {
     struct Scene: Decodable {
         let offset: Int
         let length: Int

@@ -3,14 +3,20 @@ import Testing
 
 @Test(
     "A device's text is read and written back",
-    arguments: ["auto", "cpu", "gpu", "gpu:0", "gpu:12", "gpu:all", "opencl", "opencl:1", "cuda", "cuda:0"])
+    arguments: [
+        "auto", "cpu", "gpu", "gpu:0", "gpu:12", "gpu:all", "opencl", "opencl:1", "cuda", "cuda:0",
+        "opencl:0,opencl:1", "cpu,gpu:1,cuda",
+    ])
 func deviceRoundTrip(text: String) throws {
     #expect(try #require(Device(text)).description == text)
 }
 
 @Test(
     "A text that names no device is refused",
-    arguments: ["", "tpu", "gpu:", "gpu:-1", "cpu:0", "auto:1", "opencl:all", "GPU"])
+    arguments: [
+        "", "tpu", "gpu:", "gpu:-1", "cpu:0", "auto:1", "opencl:all", "GPU", ",", "cpu,", "cpu,auto", "gpu:all,cpu",
+        "cpu,tpu",
+    ])
 func deviceRefusal(text: String) {
     #expect(Device(text) == nil)
 }
@@ -26,6 +32,14 @@ func cuda() {
 func missingOpenCLDevice() {
     let error = #expect(throws: CLIPError.self) { try CLIP.load(device: .openCL(99)) }
     #expect(error?.code == .device)
+}
+
+@Test("A list is strict, and names no device twice")
+func deviceList() throws {
+    let twice = #expect(throws: CLIPError.self) { try CLIP.load(device: Device("cpu,cpu") ?? .automatic) }
+    #expect(twice?.code == .device && twice?.description.contains("cpu twice") == true)
+    let missing = #expect(throws: CLIPError.self) { try CLIP.load(device: Device("cpu,opencl:99") ?? .automatic) }
+    #expect(missing?.code == .device)
 }
 
 @Test("Every device that is listed can be named")

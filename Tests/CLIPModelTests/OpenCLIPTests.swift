@@ -24,7 +24,10 @@ import Testing
                 path: "openai-vit/training.pt", expected: "openai-vit", options: ModelOptions(activation: .quickGELU)),
             Case(path: "openai-resnet/archive.pt", expected: "openai-resnet"),
         ]
-        + ["plain", "scaled", "mean-after", "mean-before", "eos", "causal-last", "resnet"].map {
+        + [
+            "plain", "scaled", "mean-after", "mean-before", "eos", "causal-last", "resnet", "siglip", "siglip2", "coca",
+            "coca-wide", "xlm-roberta", "xlm-roberta-cls", "mt5", "mt5-cls",
+        ].map {
             Case(path: "open-clip-\($0)", expected: "open-clip-\($0)")
         }
 
@@ -105,10 +108,13 @@ import Testing
             (#""layers": 2"#, #""layers": 3"#, "vision_cfg.layers says 3"),
             (#""width": 48"#, #""width": 52"#, "vision_cfg.width says 52"),
             (#""heads": 5"#, #""heads": 7"#, "7 heads"),
-            (#""context_length": 13"#, #""context_length": 12"#, "context length of the weights is 13"),
+            (#""vocab_size": 130"#, #""vocab_size": 131"#, "vocabulary of the weights is 130"),
             (#""patch_size": 7"#, #""timm_model_name": "vit_x", "patch_size": 7"#, "\"vit_x\""),
             (#""heads": 5"#, #""heads": 5, "hf_model_name": "xlm""#, "\"xlm\""),
-            (#""heads": 5"#, #""heads": 5, "embed_cls": true"#, "class token in the text"),
+            (#""heads": 5"#, #""heads": 5, "hf_model_name": "xlm-roberta-base""#, "word_embeddings"),
+            (#""heads": 5"#, #""heads": 5, "embed_cls": true"#, "cls_emb"),
+            (#""head_width": 16"#, #""head_width": 16, "attentional_pool": "cascade""#, "\"cascade\""),
+            (#""head_width": 16"#, #""head_width": 16, "attentional_pool": true"#, "visual.attn_pool.query"),
             (#""heads": 5"#, #""heads": 5, "rotary": true"#, "\"rotary\", whose meaning is not known"),
             (#""heads": 5"#, #""heads": 5, "proj_bias": true"#, "text_projection is a matrix"),
             (#""head_width": 16"#, #""head_width": 16, "ls_init_value": 0.1"#, "ls_1.gamma"),

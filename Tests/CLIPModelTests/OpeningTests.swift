@@ -197,8 +197,9 @@ private final class FloatMemory: TensorMemory {
             ({ edit(&$0, "text_config") { $0["eos_token_id"] = [1, 2] } }, "is not a whole number from 0"),
             ({ edit(&$0, "text_config") { $0["layer_norm_eps"] = 0 } }, "small positive number"),
             ({ $0["text_config"] = [1] }, "text_config is not an object"),
-            ({ $0["model_type"] = "siglip" }, "expected the model_type \"clip\", found \"siglip\""),
-            ({ $0["model_type"] = nil }, "expected the model_type \"clip\", found none"),
+            ({ $0["model_type"] = "siglip" }, "vision_model.head.probe"),
+            ({ $0["model_type"] = "siglip2" }, "NaFlex"),
+            ({ $0["model_type"] = nil }, "or \"siglip\", found none"),
         ] as [((inout [String: Any]) -> Void, String)] {
             let found = message { _ = try opened(config: change) }
             #expect(found.contains(sentence), "\(found)")

@@ -8,7 +8,7 @@ import Testing
     static let all =
         detailed + [
             Fixture("tiny-quick-gelu-sharded", expected: "tiny-quick-gelu"), Fixture("tiny-quick-gelu-fp16"),
-            Fixture("tiny-quick-gelu-bf16"),
+            Fixture("tiny-quick-gelu-bf16"), Fixture("siglip"), Fixture("metaclip2"),
         ]
 
     /// The inputs of the reduced-precision fixtures are those of `tiny-quick-gelu`.
@@ -95,7 +95,9 @@ import Testing
         }
     }
 
-    @Test("logits are cosines times exp(logit_scale)", arguments: ParityDevice.all, detailed)
+    @Test(
+        "logits are cosines times exp(logit_scale), and logit_bias", arguments: ParityDevice.all,
+        detailed + [Fixture("siglip"), Fixture("metaclip2")])
     func logits(_ device: ParityDevice, _ fixture: Fixture) throws {
         let model = try ModelCheckpoint.open(path: fixture.folder)
         let encoder = try device.encoder(model, .both)
@@ -109,7 +111,7 @@ import Testing
                 let cosine = (0..<columns).reduce(0.0) {
                     $0 + Double(image[row * columns + $1]) * Double(text[column * columns + $1])
                 }
-                let logit = cosine * exp(Double(model.logitScale))
+                let logit = cosine * exp(Double(model.logitScale)) + Double(model.logitBias ?? 0)
                 #expect(abs(logit - Double(expected[row * texts + column])) <= 20 * device.tolerance)
             }
         }

@@ -106,6 +106,37 @@ struct CommandTests {
         #expect(result.errors.contains("device: cpu"))
     }
 
+    /// How many OpenCL devices the command sees in this environment.
+    private func openCLDevices(_ environment: [String: String]) throws -> Int {
+        try run(["devices"], environment: environment).output.split(separator: "\n").filter { $0.hasPrefix("opencl:") }
+            .count
+    }
+
+    @Test("Two devices of a kind share the work: the same bytes as from one, in the same order")
+    func severalDevices() throws {
+        // PoCL makes as many devices of the processor as it is told to.
+        let environment = ["POCL_DEVICES": "pthread pthread"]
+        guard try openCLDevices(environment) == openCLDevices(["POCL_DEVICES": "pthread"]) + 1 else { return }
+        let last = try openCLDevices(environment) - 1
+        let arguments =
+            ["embed", repository + "/tools/samples", "--batch-size", "2"]
+            + ["a", "b", "c d", "e f g"].flatMap { ["--text", $0] }
+        let one = try run(arguments + ["--device", "opencl:\(last)"], environment: environment)
+        let two = try run(arguments + ["--device", "opencl:\(last - 1),opencl:\(last)"], environment: environment)
+        #expect(one.status == 0 && two.status == 0)
+        #expect(one.output == two.output)
+        #expect(two.errors.contains("device: opencl:\(last - 1)") && two.errors.contains("device: opencl:\(last) "))
+        #expect(two.errors.contains("devices busy "))
+    }
+
+    @Test("The summary says how much of the time the device computed")
+    func busy() throws {
+        let result = try run(["embed", samples + "/chelsea.jpg", "--text", "a", "--device", "cpu"])
+        let summary = try #require(result.errors.split(separator: "\n").last)
+        let share = try #require(summary.firstMatch(of: /^embedded 2 in .* s, .*\/s, device busy (\d+) %$/))
+        #expect(Int(share.1).map { (0...100).contains($0) } == true)
+    }
+
     @Test("embed: one bad input is named, the others are written, and the status is 1")
     func someFail() throws {
         try inFolder { folder in
@@ -291,14 +322,89 @@ struct CommandTests {
         #expect(object["batch"] as? Int == 2)
     }
 
+    @Test("tune measures, remembers, and keeps the bytes; nothing is used that was not asked for")
+    func tune() throws {
+        let count = try openCLDevices([:])
+        guard count > 0 else { return }
+        try inFolder { folder in
+            let environment = ["CLIP_GPU_CACHE": folder]
+            let device = ["--device", "opencl:\(count - 1)"]
+            let embed = ["embed", samples + "/chelsea.jpg"] + device
+            let before = try run(embed, environment: environment)
+            #expect(!before.errors.contains("tuned"))
+            let tuned = try run(["tune", "--seconds", "0.01", "--json"] + device, environment: environment)
+            #expect(tuned.status == 0)
+            let variants = try tuned.output.split(separator: "\n").map {
+                try #require(JSONSerialization.jsonObject(with: Data($0.utf8)) as? [String: Any])
+            }
+            #expect(variants.count == 2)
+            #expect(variants.allSatisfy { $0["gflops"] as? Double ?? 0 > 0 })
+            #expect(tuned.errors.contains("remembered in \(folder)/"))
+            let after = try run(embed, environment: environment)
+            #expect(after.errors.contains("note: opencl:\(count - 1) is tuned: linear "))
+            #expect(after.output == before.output)
+        }
+        #expect(try run(["tune", "--device", "cpu"]).status == 3)
+    }
+
+    @Test("The self-test reports facts, kernels and rates of the CPU and of an OpenCL device")
+    func selfTest() throws {
+        let count = try openCLDevices([:])
+        for device in ["cpu"] + (count > 0 ? ["opencl:\(count - 1)"] : []) {
+            let result = try run(["devices", "--selftest", "--json", "--device", device])
+            #expect(result.status == 0)
+            for line in result.output.split(separator: "\n") {
+                let report = try #require(JSONSerialization.jsonObject(with: Data(line.utf8)) as? [String: Any])
+                #expect(report["device"] as? String == device)
+                #expect((report["failures"] as? [String])?.isEmpty == true)
+                #expect((report["peak_gflops"] as? Double ?? 0) > 0)
+                let figures = try #require(report["figures"] as? [[String: Any]])
+                let names = figures.compactMap { $0["operation"] as? String }
+                #expect(
+                    names.map { $0.prefix { $0 != " " } } == ["queryKeyValue", "linear", "linear", "linear", "patches"]
+                        + Array(repeating: "attention", count: 5) + ["norm", "selectRows"])
+                #expect(figures.allSatisfy { (0...1).contains($0["share_of_peak"] as? Double ?? 2) })
+                let facts = try #require(report["facts"] as? [[String: String]])
+                #expect(facts.contains { $0["name"] == "kernels" })
+                if device != "cpu" {
+                    #expect(facts.contains { $0["name"] == "extensions" && $0["value"]?.contains("cl_khr") == true })
+                }
+            }
+        }
+    }
+
     @Test(
         "Every command has help with examples",
-        arguments: ["embed", "similarity", "tokenize", "preprocess", "inspect", "devices", "bench"])
+        arguments: ["embed", "similarity", "tokenize", "preprocess", "inspect", "devices", "bench", "tune"])
     func help(command: String) throws {
         let result = try run([command, "--help"])
         #expect(result.status == 0)
         #expect(result.output.contains("clip-gpu \(command) "))
         #expect(result.output.contains("Examples:"))
         #expect(result.errors.isEmpty)
+    }
+
+    @Test("models lists names, and names that cannot be had say why")
+    func modelNames() throws {
+        try inFolder { folder in
+            let offline = ["HF_HUB_OFFLINE": "1", "HOME": folder, "HF_HOME": folder]
+            let list = try run(["models", "--json"], environment: offline)
+            #expect(list.status == 0)
+            let first = try #require(list.output.split(separator: "\n").first)
+            let model = try #require(JSONSerialization.jsonObject(with: Data(first.utf8)) as? [String: Any])
+            #expect(model["name"] as? String == "RN50")
+            #expect(model["size"] as? Int == 255_827_503)
+            #expect(model["path"] is NSNull)
+            #expect(try run(["models", "--on-disk", "--json"], environment: offline).output.isEmpty)
+
+            let missing = try run(["embed", "--text", "x", "--model", "ViT-B/32"], environment: offline)
+            #expect(missing.status == 4)
+            #expect(missing.errors.contains("HF_HUB_OFFLINE"))
+            let unknown = try run(["inspect", "ViT-B-32/nothing"], environment: offline)
+            #expect(unknown.status == 4)
+            #expect(unknown.errors.contains("ViT-B-32/openai"))
+            #expect(try run(["download"], environment: offline).status == 2)
+            #expect(try run(["download", "hf:owner/name"], environment: offline).status == 4)
+        }
     }
 }

@@ -32,19 +32,31 @@ void *ccpu_pages_reserve(size_t bytes, size_t *reserved) {
 
 static const ccpu_kernels *kernels_of(ccpu_instruction_set set) {
 #if defined(__x86_64__)
-    if (set == CCPU_AVX512) return &ccpu_kernels_avx512;
+    if (set >= CCPU_AVX512) return &ccpu_kernels_avx512;
     if (set == CCPU_AVX2) return &ccpu_kernels_avx2;
 #endif
     return &ccpu_kernels_base;
 }
 
-const char *ccpu_instruction_set_name(ccpu_instruction_set set) { return kernels_of(set)->name; }
+static const ccpu_int8_kernels *int8_kernels_of(ccpu_instruction_set set) {
+#if defined(__x86_64__)
+    if (set == CCPU_AVX512_VNNI) return &ccpu_int8_avx512vnni;
+    if (set == CCPU_AVX512) return &ccpu_int8_avx512;
+    if (set == CCPU_AVX2) return &ccpu_int8_avx2;
+#endif
+    return &ccpu_int8_base;
+}
+
+const char *ccpu_instruction_set_name(ccpu_instruction_set set) {
+    return set == CCPU_AVX512_VNNI ? "avx512vnni" : kernels_of(set)->name;
+}
 
 ccpu_context *ccpu_create(int threads, ccpu_instruction_set set, bool uses_openblas) {
     ccpu_context *context = calloc(1, sizeof *context);
     if (!context) return NULL;
     context->threads = threads;
     context->kernels = kernels_of(set);
+    context->int8 = int8_kernels_of(set);
     context->uses_openblas = uses_openblas;
     context->scratch = calloc((size_t)(threads + 1) * CCPU_SCRATCH_COUNT, sizeof(ccpu_scratch));
     context->pool = ccpu_pool_create(threads);

@@ -65,6 +65,28 @@ extern const ccpu_kernels ccpu_kernels_avx2;
 extern const ccpu_kernels ccpu_kernels_avx512;
 #endif
 
+/// The innermost loops of int8, once per instruction set. A quantised row is `pitch` words of four bytes: its inputs in
+/// groups of one word, at last its step (a float) and its zero.
+typedef struct {
+    /// Inputs of one group.
+    int group;
+    /// Quantises one row of n inputs.
+    void (*quantize)(const float *x, long n, int32_t *row, long pitch);
+    /// Quantises a panel [inputs][width], with the step of each column, and the sum of its integers.
+    void (*pack)(const float *panel, long inputs, long width, int8_t *packed, float *steps, int32_t *sums);
+    /// c = the rows of a times a packed panel of `columns`, in floats; `next` as in ccpu_kernels.product.
+    void (*product)(
+        long rows, long inputs, const int32_t *a, long pitch, const int8_t *b, long columns, const float *steps,
+        const int32_t *sums, float *c, long ldc, const int8_t *next);
+} ccpu_int8_kernels;
+
+extern const ccpu_int8_kernels ccpu_int8_base;
+#if defined(__x86_64__)
+extern const ccpu_int8_kernels ccpu_int8_avx2;
+extern const ccpu_int8_kernels ccpu_int8_avx512;
+extern const ccpu_int8_kernels ccpu_int8_avx512vnni;
+#endif
+
 struct ccpu_norm {
     long columns;
     float *gain;
@@ -83,6 +105,12 @@ struct ccpu_linear {
     float *weights;
     size_t bytes;
     bool row_major;
+    /// Quantised, instead of `weights`: panels [groups][width][group], and for each packed column its step and sum.
+    int8_t *quantized;
+    size_t quantized_bytes;
+    long groups;
+    float *steps;
+    int32_t *sums;
     ccpu_epilogue epilogue;
 };
 
@@ -109,6 +137,7 @@ enum { CCPU_SCRATCH_TILE, CCPU_SCRATCH_ROWS, CCPU_SCRATCH_KEYS, CCPU_SCRATCH_COU
 struct ccpu_context {
     ccpu_pool *pool;
     const ccpu_kernels *kernels;
+    const ccpu_int8_kernels *int8;
     bool uses_openblas;
     int threads;
     _Atomic bool memory_failed;

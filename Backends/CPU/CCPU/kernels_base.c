@@ -2,13 +2,18 @@
 // makes of them).
 #include "internal.h"
 
+#if defined(__x86_64__)
+#include <emmintrin.h>
+#endif
 #include <math.h>
 #include <string.h>
 
 #define VW 4
+#define HAS_BYTE_DOT 0
 #define INTERLEAVE_LOW(a, b) __builtin_shufflevector(a, b, 0, 4, 1, 5)
 #define INTERLEAVE_HIGH(a, b) __builtin_shufflevector(a, b, 2, 6, 3, 7)
 #define TABLE ccpu_kernels_base
+#define INT8_TABLE ccpu_int8_base
 #if defined(__aarch64__)
 // 32 registers
 #define HAS_FMA 1
@@ -22,6 +27,7 @@
 #define TILE_VECTORS 2
 #if defined(__x86_64__)
 #define TABLE_NAME "sse2"
+#define PAIR_PRODUCTS(a, b) _mm_madd_epi16((__m128i)(a), (__m128i)(b))
 #else
 #define TABLE_NAME "generic"
 #endif

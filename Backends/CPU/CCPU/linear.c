@@ -1,6 +1,7 @@
 // linear: weights into panels at load; products with what stands before and after them.
 #include "internal.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -109,9 +110,96 @@ static void pack_panel(void *argument, long index, int worker) {
     }
 }
 
+/// The norm before a linear, and the greatest weight of each input times its gain.
+typedef struct {
+    ccpu_context *context;
+    ccpu_linear *linear;
+    const ccpu_norm *norm;
+    const float *factors;
+    float *bias;
+} quantization;
+
+/// Task: one panel, folded, into 8 bits.
+static void quantize_panel(void *argument, long index, int worker) {
+    (void)worker;
+    const quantization *q = argument;
+    const ccpu_linear *linear = q->linear;
+    long inputs = linear->inputs, first = index * q->context->kernels->panel;
+    long width = ccpu_min(q->context->kernels->panel, linear->packed - first);
+    float *panel = linear->weights + first * inputs;
+    if (q->norm && q->norm->bias) {
+        // In doubles, where a product of floats is exact: the same bits with and without fused multiply-adds.
+        double sums[64] = {0};
+        for (long k = 0; k < inputs; k++)
+            for (long c = 0; c < width; c++) sums[c] += (double)panel[k * width + c] * (double)q->norm->bias[k];
+        for (long c = 0; c < width; c++) q->bias[first + c] = (float)((double)q->bias[first + c] + sums[c]);
+    }
+    if (q->factors)
+        for (long k = 0; k < inputs; k++)
+            for (long c = 0; c < width; c++) panel[k * width + c] *= q->factors[k];
+    q->context->int8->pack(
+        panel, inputs, width, linear->quantized + first * linear->groups * q->context->int8->group,
+        linear->steps + first, linear->sums + first);
+}
+
+/// Quantises packed weights, and lets go of them. With the norm's gain and bias in the weights, what is left of the norm
+/// has no outliers but its input's own; the new gain, the root of the greatest weight of each input, gives row and
+/// weights an equal share of the range that an input needs (SmoothQuant, arXiv 2211.10438, for rows of deviation 1).
+static bool quantize(ccpu_context *context, ccpu_linear *linear, ccpu_norm *norm) {
+    long inputs = linear->inputs, panels = (linear->packed + context->kernels->panel - 1) / context->kernels->panel;
+    linear->groups = (inputs + context->int8->group - 1) / context->int8->group;
+    linear->quantized_bytes = (size_t)(linear->packed * linear->groups * context->int8->group);
+    linear->quantized = ccpu_pages_allocate(linear->quantized_bytes);
+    size_t columns = (size_t)ccpu_round_up(linear->packed, CCPU_ALIGNMENT);
+    linear->steps = aligned_alloc(64, columns * sizeof(float));
+    linear->sums = aligned_alloc(64, columns * sizeof(int32_t));
+    float *bias = (float *)linear->epilogue.bias, *factors = NULL;
+    bool complete = linear->quantized && linear->steps && linear->sums;
+    if (complete && norm) {
+        if (norm->bias && !bias) {
+            bias = aligned_alloc(64, columns * sizeof(float));
+            if (bias) memset(bias, 0, columns * sizeof(float));
+            linear->epilogue.bias = bias;
+        }
+        factors = calloc((size_t)inputs, sizeof(float));
+        complete = factors && (bias || !norm->bias);
+    }
+    if (complete && norm) {
+        for (long first = 0; first < linear->packed; first += context->kernels->panel) {
+            long width = ccpu_min(context->kernels->panel, linear->packed - first);
+            const float *panel = linear->weights + first * inputs;
+            for (long k = 0; k < inputs; k++)
+                for (long c = 0; c < width; c++) {
+                    float size = fabsf(panel[k * width + c]);
+                    factors[k] = size > factors[k] ? size : factors[k];
+                }
+        }
+    }
+    if (complete && norm)
+        for (long k = 0; k < inputs; k++) {
+            float share = sqrtf(factors[k] * fabsf(norm->gain[k]));
+            if (!(share > 0) || isinf(share)) share = 1;
+            factors[k] = norm->gain[k] / share;
+            norm->gain[k] = share;
+        }
+    if (complete) {
+        quantization q = {context, linear, norm, factors, bias};
+        ccpu_parallel(context->pool, panels, quantize_panel, &q);
+    }
+    if (complete && norm) {
+        free(norm->bias);
+        norm->bias = NULL;
+    }
+    free(factors);
+    ccpu_pages_free(linear->weights, linear->bytes);
+    linear->weights = NULL;
+    return complete;
+}
+
 static ccpu_linear *create(
     ccpu_context *context, const ccpu_part *parts, int part_count, const float *bias, const float *scale,
-    ccpu_activation activation, bool gated, long channels, long positions, bool row_major)
+    ccpu_activation activation, bool gated, long channels, long positions, bool row_major, bool quantizes,
+    ccpu_norm *norm)
 {
     const ccpu_kernels *kernels = context->kernels;
     ccpu_linear *linear = calloc(1, sizeof *linear);
@@ -141,30 +229,41 @@ static ccpu_linear *create(
     }
     packing p = {context, linear, parts, part_count, channels, positions};
     ccpu_parallel(context->pool, (linear->packed + kernels->panel - 1) / kernels->panel, pack_panel, &p);
+    if (quantizes && !quantize(context, linear, norm)) {
+        ccpu_linear_destroy(linear);
+        return NULL;
+    }
     return linear;
 }
 
 ccpu_linear *ccpu_linear_create(
     ccpu_context *context, const ccpu_part *parts, int part_count, const float *bias, const float *scale,
-    ccpu_activation activation, bool gated)
+    ccpu_activation activation, bool gated, bool quantizes, ccpu_norm *norm)
 {
-    return create(context, parts, part_count, bias, scale, activation, gated, 0, 0, context->uses_openblas);
+    return create(
+        context, parts, part_count, bias, scale, activation, gated, 0, 0, context->uses_openblas && !quantizes, quantizes,
+        norm);
 }
 
 ccpu_linear *ccpu_convolution_create(
     ccpu_context *context, ccpu_part part, long channels, long height, long width, const float *bias,
-    ccpu_activation activation)
+    ccpu_activation activation, bool quantizes)
 {
-    return create(context, &part, 1, bias, NULL, activation, false, channels, height * width, context->uses_openblas);
+    return create(
+        context, &part, 1, bias, NULL, activation, false, channels, height * width,
+        context->uses_openblas && !quantizes, quantizes, NULL);
 }
 
 ccpu_linear *ccpu_panels_create(ccpu_context *context, ccpu_part part, const float *bias) {
-    return create(context, &part, 1, bias, NULL, CCPU_NONE, false, 0, 0, false);
+    return create(context, &part, 1, bias, NULL, CCPU_NONE, false, 0, 0, false, false, NULL);
 }
 
 void ccpu_linear_destroy(ccpu_linear *linear) {
     if (!linear) return;
     ccpu_pages_free(linear->weights, linear->bytes);
+    ccpu_pages_free(linear->quantized, linear->quantized_bytes);
+    free(linear->steps);
+    free(linear->sums);
     free((void *)linear->epilogue.bias);
     free((void *)linear->epilogue.scale);
     free(linear);
@@ -212,13 +311,30 @@ static void store_tile(const job *j, long row, long rows, long first, long colum
     }
 }
 
+/// Writes rows as the product reads them: as they come, or quantised.
+static void fill(const job *j, int worker, long first, long count, float *into) {
+    const ccpu_rows *source = &j->source;
+    if (!j->linear->quantized) {
+        source->fill(source, j->context, first, count, into, j->fill_pitch);
+        return;
+    }
+    long inputs = j->linear->inputs;
+    float *own = NULL;
+    if (source->fill) {
+        own = ccpu_scratch_get(j->context, worker, CCPU_SCRATCH_KEYS, (size_t)ccpu_round_up(inputs, CCPU_ALIGNMENT));
+        if (!own) return;
+    }
+    for (long r = first; r < first + count; r++, into += j->fill_pitch) {
+        if (own) source->fill(source, j->context, r, 1, own, inputs);
+        j->context->int8->quantize(
+            own ? own : source->values + r * source->pitch, inputs, (int32_t *)(void *)into, j->fill_pitch);
+    }
+}
+
 static void fill_part(void *argument, long index, int worker) {
-    (void)worker;
     const job *j = argument;
     long first = index * j->fill_rows;
-    j->source.fill(
-        &j->source, j->context, first, ccpu_min(j->fill_rows, j->rows - first), j->filled + first * j->fill_pitch,
-        j->fill_pitch);
+    fill(j, worker, first, ccpu_min(j->fill_rows, j->rows - first), j->filled + first * j->fill_pitch);
 }
 
 /// Rows [first, first + count) of a against packed columns [column, end).
@@ -231,6 +347,16 @@ static void own_products(
     if (!c) return;
     for (; column < end; column += kernels->panel) {
         long width = ccpu_min(kernels->panel, end - column);
+        if (j->linear->quantized) {
+            long size = j->linear->groups * j->context->int8->group;
+            const int8_t *panel = j->linear->quantized + column * size;
+            const int8_t *next = column + width < j->linear->packed ? panel + width * size : NULL;
+            j->context->int8->product(
+                rows, inputs, (const int32_t *)(const void *)a, lda, panel, width, j->linear->steps + column,
+                j->linear->sums + column, c, width, next);
+            store_tile(j, row, rows, column, width, c, width);
+            continue;
+        }
         const float *panel = j->linear->weights + column * inputs;
         const float *next = column + width < j->linear->packed ? panel + width * inputs : NULL;
         kernels->product(rows, inputs, a, lda, panel, width, width, c, width, next);
@@ -273,12 +399,12 @@ static void run_tile(void *argument, long index, int worker) {
     long lda = j->fill_pitch;
     if (j->filled) {
         a = j->filled + first * lda;
-    } else if (j->source.fill || row_major) {
+    } else if (j->source.fill || j->linear->quantized || row_major) {
         long padded = row_major ? ccpu_round_up(rows, OPENBLAS_ROWS) : rows;
         float *own = ccpu_scratch_get(j->context, worker, CCPU_SCRATCH_ROWS, (size_t)(padded * lda));
         if (!own) return;
-        if (j->source.fill)
-            j->source.fill(&j->source, j->context, first, rows, own, lda);
+        if (j->source.fill || j->linear->quantized)
+            fill(j, worker, first, rows, own);
         else
             for (long r = 0; r < rows; r++)
                 memcpy(
@@ -308,7 +434,8 @@ void ccpu_product(
     long threads = context->threads;
     job j = {
         .context = context, .linear = linear, .epilogue = epilogue, .source = source, .target = target, .rows = rows,
-        .fill_pitch = ccpu_round_up(linear->inputs, CCPU_ALIGNMENT),
+        // A quantised row is its groups, step and zero.
+        .fill_pitch = ccpu_round_up(linear->quantized ? linear->groups + 2 : linear->inputs, CCPU_ALIGNMENT),
     };
     long unit = linear->row_major ? OPENBLAS_COLUMNS : context->kernels->panel;
     long panels = (linear->packed + unit - 1) / unit;
@@ -326,7 +453,7 @@ void ccpu_product(
         long per_group = (panels + groups - 1) / groups;
         j.column_groups = (panels + per_group - 1) / per_group;
         j.group_columns = per_group * unit;
-        if (source.fill && !linear->row_major) {
+        if ((source.fill || linear->quantized) && !linear->row_major) {
             j.filled = ccpu_scratch_get(context, ccpu_shared(context), CCPU_SCRATCH_ROWS, (size_t)(rows * j.fill_pitch));
             if (!j.filled) return;
             j.fill_rows = ccpu_max(1, rows / (4 * threads));

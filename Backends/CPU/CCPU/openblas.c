@@ -26,7 +26,8 @@ static void open_library(void) {
     // Intel ones with SSE3 kernels and AMD's Zen 4 without AVX-512. What the processor reports is the better guide.
     const char *core = NULL;
     switch (ccpu_best_instruction_set()) {
-        case CCPU_AVX512: core = "SkylakeX"; break;
+        case CCPU_AVX512:
+        case CCPU_AVX512_VNNI: core = "SkylakeX"; break;
         case CCPU_AVX2: core = "Haswell"; break;
         case CCPU_BASE: break;
     }

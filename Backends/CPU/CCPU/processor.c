@@ -19,7 +19,7 @@ ccpu_instruction_set ccpu_best_instruction_set(void) {
     __builtin_cpu_init();
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl")
         && __builtin_cpu_supports("avx512dq"))
-        return CCPU_AVX512;
+        return __builtin_cpu_supports("avx512vnni") ? CCPU_AVX512_VNNI : CCPU_AVX512;
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return CCPU_AVX2;
 #endif
     return CCPU_BASE;

@@ -18,6 +18,8 @@ package enum InstructionSet: Int, Sendable, CaseIterable, Comparable {
     case base
     case avx2
     case avx512
+    /// AVX-512 with dot products of bytes (VNNI).
+    case avx512VNNI
 
     package static func < (a: InstructionSet, b: InstructionSet) -> Bool { a.rawValue < b.rawValue }
 
@@ -27,7 +29,7 @@ package enum InstructionSet: Int, Sendable, CaseIterable, Comparable {
     }
 
     var code: ccpu_instruction_set { ccpu_instruction_set(UInt32(rawValue)) }
-    /// `avx512f`, `avx2`, `sse2`, `neon`.
+    /// `avx512vnni`, `avx512f`, `avx2`, `sse2`, `neon`.
     package var name: String { String(cString: ccpu_instruction_set_name(code)) }
 }
 
@@ -74,6 +76,8 @@ package final class CPUBackend: Backend {
     package let device: DeviceInfo
     package let precision: Precision
     package let laneCount = 1
+    package private(set) var busySeconds = 0.0
+    private var passBegan = ContinuousClock.now
 
     private let context: OpaquePointer
     private let arena: Arena
@@ -82,10 +86,9 @@ package final class CPUBackend: Backend {
     private var passes: UInt64 = 0
 
     package init(options: CPUOptions = CPUOptions()) throws(BackendError) {
-        guard options.precision == .fp32 else {
+        guard options.precision != .fp16 else {
             throw BackendError(
-                .unsupported,
-                "The CPU backend computes in fp32 only, not in \(options.precision.rawValue); use --precision fp32.")
+                .unsupported, "The CPU backend computes in fp32 and int8, not in fp16; use --precision fp32.")
         }
         let set = options.instructionSet ?? .best
         guard set <= .best else {
@@ -116,7 +119,7 @@ package final class CPUBackend: Backend {
         device = DeviceInfo(
             identifier: "cpu", kind: .cpu, name: name.isEmpty ? "CPU" : name,
             driver: usesOpenBLAS ? openBLAS : "built-in kernels", memory: memory > 0 ? memory : nil,
-            precisions: [.fp32],
+            precisions: [.fp32, .int8],
             capabilities: [
                 set.name, "threads \(threads)", "matrix products: \(usesOpenBLAS ? openBLAS : "own \(set.name)")",
             ])
@@ -139,36 +142,42 @@ package final class CPUBackend: Backend {
     package func prepare(_ parameters: NormParameters) throws(BackendError) -> CPUNorm { try CPUNorm(parameters) }
 
     package func prepare(_ parameters: LinearParameters) throws(BackendError) -> CPULinear {
-        try CPULinear(context: context, parameters)
+        // Without bias, activation and gate: the last projection, one row a sequence, all of whose error is the result's.
+        let isProjection = parameters.bias.isEmpty && parameters.activation == .none && !parameters.gated
+        return try CPULinear(context: context, parameters, quantizes: precision == .int8 && !isProjection)
     }
 
     package func prepare(_ parameters: QueryKeyValueParameters) throws(BackendError) -> CPUQueryKeyValue {
-        try CPUQueryKeyValue(context: context, parameters)
+        try CPUQueryKeyValue(context: context, parameters, quantizes: precision == .int8)
     }
 
     package func prepare(_ parameters: PooledAttentionParameters) throws(BackendError) -> CPUPooledAttention {
         var projection = LinearParameters(
             weight: parameters.queryWeight, bias: parameters.queryBias.map { [$0] } ?? [])
+        // One row of each sequence: little work, and all of the result.
+        func full(_ parameters: LinearParameters) throws(BackendError) -> CPULinear {
+            try CPULinear(context: context, parameters, quantizes: false)
+        }
         let query: CPUPooledAttention.Query
         switch parameters.query {
         case .row:
             projection.norm = parameters.norm
-            query = .row(try prepare(projection))
+            query = .row(try full(projection))
         case .learned(let vector):
             let source = try upload(vector.floats(), rows: 1, columns: vector.count)
-            query = .learned(try linear(source, prepare(projection)).floats())
+            query = .learned(try linear(source, full(projection)).floats())
         case .mean(let positions):
-            query = .mean(try prepare(projection), positions: positions.floats())
+            query = .mean(try full(projection), positions: positions.floats())
         }
         return try CPUPooledAttention(context: context, parameters, query: query)
     }
 
     package func prepare(_ parameters: ConvolutionParameters) throws(BackendError) -> CPUConvolution {
-        try CPUConvolution(context: context, parameters)
+        try CPUConvolution(context: context, parameters, quantizes: precision == .int8)
     }
 
     package func prepare(_ parameters: PatchParameters) throws(BackendError) -> CPUPatches {
-        try CPUPatches(context: context, parameters)
+        try CPUPatches(context: context, parameters, quantizes: precision == .int8)
     }
 
     package func prepare(_ parameters: TokenParameters) throws(BackendError) -> CPUTokens { CPUTokens(parameters) }
@@ -179,10 +188,14 @@ package final class CPUBackend: Backend {
 
     // MARK: Passes
 
-    package func begin() throws(BackendError) { arena.forgetDamage() }
+    package func begin() throws(BackendError) {
+        arena.forgetDamage()
+        passBegan = ContinuousClock.now
+    }
 
     package func submit(_ result: CPUMatrix) throws(BackendError) -> Ticket {
         passes += 1
+        busySeconds += (ContinuousClock.now - passBegan) / .seconds(1)
         results[passes] = result.floats()
         return Ticket(number: passes)
     }

@@ -27,10 +27,12 @@ package final class CPULinear {
     let inputs: Int
     let outputs: Int
 
-    init(context: OpaquePointer, _ parameters: LinearParameters) throws(BackendError) {
+    /// `quantizes`: holds the weights in 8 bits, and quantises rows as they come.
+    init(context: OpaquePointer, _ parameters: LinearParameters, quantizes: Bool) throws(BackendError) {
         inputs = parameters.inputs
         outputs = parameters.outputs
-        norm = if let norm = parameters.norm { try CPUNorm(norm) } else { nil }
+        let norm: CPUNorm? = if let norm = parameters.norm { try CPUNorm(norm) } else { nil }
+        self.norm = norm
         precondition(norm == nil || norm?.columns == inputs, "a norm and the linear after it differ in width")
         let bias = parameters.bias.isEmpty ? nil : parameters.bias.flatMap { $0.floats() }
         precondition(bias == nil || bias?.count == parameters.weight.rows, "bias and weight differ in rows")
@@ -40,7 +42,8 @@ package final class CPULinear {
         let pointer = withOptionalPointer(bias) { bias in
             withOptionalPointer(scale) { scale in
                 ccpu_linear_create(
-                    context, parts, Int32(parts.count), bias, scale, parameters.activation.code, parameters.gated)
+                    context, parts, Int32(parts.count), bias, scale, parameters.activation.code, parameters.gated,
+                    quantizes, norm?.pointer)
             }
         }
         withExtendedLifetime(parameters) {}
@@ -54,11 +57,12 @@ package final class CPUQueryKeyValue {
     let shape: AttentionShape
     let linear: CPULinear
 
-    init(context: OpaquePointer, _ parameters: QueryKeyValueParameters) throws(BackendError) {
+    init(context: OpaquePointer, _ parameters: QueryKeyValueParameters, quantizes: Bool) throws(BackendError) {
         shape = parameters.shape
         linear = try CPULinear(
             context: context,
-            LinearParameters(weight: parameters.weight, bias: parameters.bias, norm: parameters.norm))
+            LinearParameters(weight: parameters.weight, bias: parameters.bias, norm: parameters.norm),
+            quantizes: quantizes)
         precondition(
             linear.outputs == shape.heads * (2 * shape.keyWidth + shape.valueWidth),
             "weights of query, key and value do not fit the heads")
@@ -84,7 +88,7 @@ package final class CPUPooledAttention {
         shape = parameters.shape
         self.query = query
         norm = if let norm = parameters.norm { try CPUNorm(norm) } else { nil }
-        output = try CPULinear(context: context, parameters.output)
+        output = try CPULinear(context: context, parameters.output, quantizes: false)
         let keys = parameters.keyWeight.parts(columns: parameters.keyWeight.columns)
         let values = parameters.valueWeight.parts(columns: parameters.valueWeight.columns)
         precondition(
@@ -112,7 +116,7 @@ package final class CPUConvolution {
     let padding: Int
     let activatesAfterResidual: Bool
 
-    init(context: OpaquePointer, _ parameters: ConvolutionParameters) throws(BackendError) {
+    init(context: OpaquePointer, _ parameters: ConvolutionParameters, quantizes: Bool) throws(BackendError) {
         let shape = parameters.weight.shape
         precondition(shape.count == 4, "a convolution's weight has four dimensions")
         (outputs, inputs, kernelHeight, kernelWidth) = (shape[0], shape[1], shape[2], shape[3])
@@ -122,7 +126,7 @@ package final class CPUConvolution {
         let part = HostMatrix(parameters.weight).parts(columns: shape.dropFirst().reduce(1, *))[0]
         let pointer = withOptionalPointer(parameters.bias?.floats()) { bias in
             ccpu_convolution_create(
-                context, part, shape[1], shape[2], shape[3], bias, parameters.activation.code)
+                context, part, shape[1], shape[2], shape[3], bias, parameters.activation.code, quantizes)
         }
         withExtendedLifetime(parameters) {}
         self.pointer = try pointer.orOutOfMemory("a convolution")
@@ -138,11 +142,11 @@ package final class CPUPatches {
     let positions: [Float]?
     let levels: [Float]
 
-    init(context: OpaquePointer, _ parameters: PatchParameters) throws(BackendError) {
+    init(context: OpaquePointer, _ parameters: PatchParameters, quantizes: Bool) throws(BackendError) {
         linear = try CPULinear(
             context: context,
             LinearParameters(
-                weight: HostMatrix(parameters.weight), bias: parameters.bias.map { [$0] } ?? []))
+                weight: HostMatrix(parameters.weight), bias: parameters.bias.map { [$0] } ?? []), quantizes: quantizes)
         patchSize = parameters.patchSize
         classToken = parameters.classToken?.floats()
         positions = parameters.positions?.floats()

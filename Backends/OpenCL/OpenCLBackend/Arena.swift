@@ -142,14 +142,17 @@ final class Arena {
     }
 }
 
-/// An in-order queue, released after the last thing that uses it.
+/// An in-order queue whose events know their times, released after the last thing that uses it.
 final class Queue {
     let handle: cl_command_queue
     private let cl: COpenCLFunctions
 
     init(_ cl: COpenCLFunctions, _ context: cl_context, _ device: cl_device_id) throws(BackendError) {
         var status: cl_int = 0
-        guard let handle = cl.clCreateCommandQueue(context, device, 0, &status) else {
+        guard
+            let handle = cl.clCreateCommandQueue(
+                context, device, cl_command_queue_properties(CL_QUEUE_PROFILING_ENABLE), &status)
+        else {
             try check(status, "creating a queue")
             throw BackendError(.unavailable, "OpenCL: no queue")
         }

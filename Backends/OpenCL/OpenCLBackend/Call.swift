@@ -76,9 +76,10 @@ struct Call {
         ulong(region.offset / elementSize)
     }
 
-    /// Runs `groups` work-groups of `items` by `itemRows` work-items.
+    /// Runs `groups` work-groups of `items` by `itemRows` work-items. The caller releases the event.
     func enqueue(
-        on queue: cl_command_queue, groups: (Int, Int, Int), items: Int, itemRows: Int = 1
+        on queue: cl_command_queue, groups: (Int, Int, Int), items: Int, itemRows: Int = 1,
+        event: UnsafeMutablePointer<cl_event?>? = nil
     ) throws(BackendError) {
         let name = kernel.name
         try check(failure, "binding the arguments of '\(name)'")
@@ -94,7 +95,7 @@ struct Call {
         let global = [groups.0 * items, groups.1 * itemRows, groups.2]
         let local = [items, itemRows, 1]
         try check(
-            cl.clEnqueueNDRangeKernel(queue, kernel.handle, 3, nil, global, local, 0, nil, nil),
+            cl.clEnqueueNDRangeKernel(queue, kernel.handle, 3, nil, global, local, 0, nil, event),
             "running '\(name)' over \(global) work-items")
     }
 }

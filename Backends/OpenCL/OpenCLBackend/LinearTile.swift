@@ -42,6 +42,37 @@ package struct LinearTile: Sendable, Hashable, CustomStringConvertible {
         }
     }
 
+    /// What `clip-gpu tune` measures on a device: the legal tiles of a family that it can hold.
+    package static func tunable(
+        _ family: OpenCLOptions.Family, on device: OpenCLDeviceDescription
+    ) -> [LinearTile] {
+        switch family {
+        case .vector:
+            return [(8, 32), (6, 32), (12, 32), (4, 32), (14, 16), (8, 16), (6, 16), (4, 16), (6, 64), (4, 64)].map {
+                LinearTile(family: .vector, rows: $0, panel: $1)
+            }
+        case .tiled:
+            var tiles: [LinearTile] = []
+            for (tileRows, panel) in [(128, 64), (64, 64), (128, 128), (64, 128), (32, 64), (256, 64)] {
+                for (rows, columns) in [(8, 8), (4, 8), (8, 4), (4, 4)] {
+                    for depth in [16, 8, 32] {
+                        let tile = LinearTile(
+                            family: .tiled, rows: rows, panel: panel, tileRows: tileRows, columns: columns, depth: depth
+                        )
+                        let items = tile.workItems
+                        if items >= 32, items <= min(device.largestWorkGroup, 256),
+                            depth / 4 * tileRows % items == 0, depth / 4 * panel % items == 0,
+                            (tileRows + panel) * depth * 4 <= min(Int(clamping: device.localMemory), 48 << 10)
+                        {
+                            tiles.append(tile)
+                        }
+                    }
+                }
+            }
+            return tiles
+        }
+    }
+
     /// Work-items of one work-group.
     var workItems: Int { family == .vector ? 1 : tileRows / rows * (panel / columns) }
     /// Rows of one work-group.
@@ -50,6 +81,22 @@ package struct LinearTile: Sendable, Hashable, CustomStringConvertible {
     var knobs: [(String, Int)] {
         [("TILED", family == .tiled ? 1 : 0), ("ROWS", rows), ("PANEL", panel)]
             + (family == .tiled ? [("TILE_ROWS", tileRows), ("COLUMNS", columns), ("DEPTH", depth)] : [])
+    }
+
+    /// Reads what `description` writes.
+    package init?(_ text: String) {
+        let words = text.split(separator: " ")
+        guard let family = words.first.flatMap({ OpenCLOptions.Family(rawValue: String($0)) }) else { return nil }
+        let numbers = words.dropFirst().joined(separator: "x").split { "x,".contains($0) }.compactMap { Int($0) }
+        switch (family, numbers.count) {
+        case (.vector, 2): self.init(family: .vector, rows: numbers[0], panel: numbers[1])
+        case (.tiled, 5):
+            self.init(
+                family: .tiled, rows: numbers[3], panel: numbers[1], tileRows: numbers[0], columns: numbers[4],
+                depth: numbers[2])
+        default: return nil
+        }
+        guard description == text, numbers.allSatisfy({ $0 > 0 }) else { return nil }
     }
 
     package var description: String {

@@ -15,11 +15,14 @@ package struct OpenCLOptions: Sendable {
     }
     /// None: as the device's kind suggests.
     package var family: Family?
-    package var laneCount = 2
+    /// None: three on a GPU (one pass computes, one waits on the device, one is being filled), else two.
+    package var laneCount: Int?
     /// Where program binaries are kept; none for nowhere.
     package var cacheFolder: String?
     /// A folder to read kernel files from instead of those in the binary.
     package var kernelFolder: String?
+    /// Whether what `clip-gpu tune` remembered for the device is used.
+    package var usesTuning = true
     /// Tiles of the matrix product to try instead of the built-in ones, best first.
     package var linearTiles: [LinearTile]?
     /// Instructions to try for products of halves, best first; none: what the device has.
@@ -51,15 +54,22 @@ package final class OpenCLBackend: Backend {
     package private(set) var notices: [String] = []
 
     let cl: COpenCLFunctions
-    let family: OpenCLOptions.Family
+    package let family: OpenCLOptions.Family
+    /// The tile that `clip-gpu tune` found on this device, where it is in use.
+    package private(set) var tunedTile: LinearTile?
     private(set) var programs: Programs
+    /// What tuning depends on besides the source of the kernels; and where it is kept.
+    let deviceKey: String
+    let cache: ProgramCache?
     let elementSize: Int
     /// Work-items of a group of the row kernels; see prelude.cl.
     let rowLanes: Int
     /// How products are tiled; weights are laid out for it.
-    private(set) var linearTile: LinearTile
+    package private(set) var linearTile: LinearTile
     /// Tiles to choose it from; none left once it is chosen.
     private var linearTiles: [LinearTile]
+    /// A tile that was found by tuning goes before them.
+    private let usesTuning: Bool
     /// The instructions that products and attention use; none for plain OpenCL C.
     package private(set) var matrixStep: MatrixStep?
     /// Its tiles that passed their self-check.
@@ -76,6 +86,8 @@ package final class OpenCLBackend: Backend {
     private var current = 0
     private var passIsOpen = false
     private var lastTicket: UInt64 = 0
+    /// Until when the device's computing is counted, and how much of it there was; nanoseconds.
+    private var counted: (until: UInt64, total: UInt64) = (0, 0)
     /// Results that had to leave their lane before they were asked for.
     private var collected: [Ticket: Result<[Float], BackendError>] = [:]
 
@@ -106,7 +118,9 @@ package final class OpenCLBackend: Backend {
         family = options.family ?? (isCPU ? .vector : .tiled)
         rowLanes = family == .vector ? 1 : min(64, description.largestWorkGroup)
 
-        laneCount = max(1, options.laneCount)
+        laneCount = max(1, options.laneCount ?? (isCPU ? 2 : 3))
+        deviceKey = Self.deviceKey(description)
+        cache = options.cacheFolder.map(ProgramCache.init(folder:))
         let commonOptions = Self.commonOptions(
             half: elementSize == 2, family, rowLanes: rowLanes, unrolls: !(isCPU && family == .tiled))
         open = { [cl, description, laneCount] () throws(BackendError) in
@@ -116,6 +130,7 @@ package final class OpenCLBackend: Backend {
         zeros = try Buffer(cl, context, CL_MEM_READ_ONLY, 1 << 16, for: "zeros")
         linearTile = LinearTile.vector
         linearTiles = options.linearTiles ?? LinearTile.candidates(family)
+        usesTuning = options.linearTiles == nil && options.usesTuning
         emulatesMatrixSteps = options.emulatesMatrixSteps
         try zeroFill(zeros, on: lanes[0])
         if self.precision == .fp16 {
@@ -126,6 +141,10 @@ package final class OpenCLBackend: Backend {
     }
 
     deinit { _ = cl.clReleaseContext(context) }
+
+    private static func deviceKey(_ description: OpenCLDeviceDescription) -> String {
+        [description.platform, description.name, description.driver].joined(separator: "\n")
+    }
 
     static func commonOptions(half: Bool, _ family: OpenCLOptions.Family, rowLanes: Int, unrolls: Bool) -> String {
         "-cl-std=CL1.2 -DHALF=\(half ? 1 : 0) -DVECTOR=\(family == .vector ? 16 : 4) -DLANES=\(rowLanes)"
@@ -151,8 +170,7 @@ package final class OpenCLBackend: Backend {
                 try Lane(cl, context, handle.device, largestAllocation: Int(clamping: description.largestAllocation)))
         }
         let programs = Programs(
-            cl, context, handle.device,
-            deviceKey: [description.platform, description.name, description.driver].joined(separator: "\n"),
+            cl, context, handle.device, deviceKey: deviceKey(description),
             cache: options.cacheFolder.map(ProgramCache.init(folder:)), kernelFolder: options.kernelFolder,
             commonOptions: commonOptions)
         return (context, lanes, programs)
@@ -170,9 +188,13 @@ package final class OpenCLBackend: Backend {
     }
 
     package func preferredRows(width: Int) -> Int {
-        // Enough tiles to occupy every compute unit several times, and no more than 64 MiB to a matrix four times as wide.
-        let rows = description.kind == .cpu ? 1600 : max(4096, description.computeUnits * 128)
-        return max(64, min(rows, (64 << 20) / (16 * max(width, 1)) * 4))
+        // No more than 256 MiB to a matrix four times as wide in floats.
+        let most = max(64, (64 << 20) / (4 * max(width, 1)))
+        if description.kind == .cpu { return min(1600, most) }
+        let tiles = MicroBatch(
+            computeUnits: description.computeUnits, tileRows: matrixTiles.first?.rows ?? linearTile.groupRows,
+            tileColumns: matrixTiles.first?.columns ?? linearTile.panel)
+        return tiles.rows(width: width, within: min(4096, most)...min(16384, most))
     }
 
     /// Programs built from source and programs read from the cache so far.
@@ -189,16 +211,14 @@ package final class OpenCLBackend: Backend {
         if let pending = lane.pending {
             // The lane is needed and nobody has asked for its result yet: keep it.
             do throws(BackendError) {
-                collected[pending.ticket] = .success(try lane.collect())
+                collected[pending.ticket] = .success(try collect(lane))
             } catch {
                 collected[pending.ticket] = .failure(error)
             }
         }
         if lane.isOpen { try lane.finish() }
         lane.isOpen = true
-        lane.staging.reset()
-        lane.segments = nil
-        lane.guards = []
+        lane.begin()
         lane.arena.releaseRetained()
         lane.arena.retainsReturned = guardsMemory
         passIsOpen = true
@@ -235,7 +255,23 @@ package final class OpenCLBackend: Backend {
         guard let lane = lanes.first(where: { $0.pending?.ticket == ticket }) else {
             throw BackendError(.execution, "the ticket \(ticket.number) was waited on already, or is another backend's")
         }
-        return try lane.collect()
+        return try collect(lane)
+    }
+
+    /// When the pass that was waited for last was on the device.
+    package private(set) var lastPassTimes = PassTimes()
+
+    package var busySeconds: Double { Double(counted.total) * 1e-9 }
+
+    private func collect(_ lane: Lane) throws(BackendError) -> [Float] {
+        let rows = try lane.collect()
+        lastPassTimes = lane.times
+        if let computed = lane.times.computed {
+            let from = max(computed.lowerBound, counted.until)
+            counted.total += max(computed.upperBound, from) - from
+            counted.until = max(computed.upperBound, counted.until)
+        }
+        return rows
     }
 
     // MARK: Memory
@@ -350,10 +386,7 @@ package final class OpenCLBackend: Backend {
         guard byteCount > 0 else { return }
         let bytes = try lane.staging.take(byteCount)
         fill(bytes)
-        try check(
-            cl.clEnqueueWriteBuffer(
-                lane.queue, region.buffer.handle, cl_bool(CL_FALSE), region.offset, byteCount, bytes, 0, nil, nil),
-            "sending \(byteCount) bytes")
+        try lane.send(bytes, byteCount, to: region)
     }
 
     // MARK: Weights
@@ -413,7 +446,7 @@ package final class OpenCLBackend: Backend {
     ) throws(BackendError) {
         var call = Call(cl, kernel)
         bind(&call)
-        try call.enqueue(on: lane.queue, groups: groups, items: items, itemRows: itemRows)
+        try lane.enqueue(call, groups: groups, items: items, itemRows: itemRows)
     }
 
     /// Takes the first step of which a tile builds and passes its self-check, with all tiles that do.
@@ -446,9 +479,11 @@ package final class OpenCLBackend: Backend {
 
     /// Takes the first tile whose kernel builds and passes its self-check.
     func chooseLinearTile() throws(BackendError) {
-        let candidates = linearTiles
-        if candidates.isEmpty { return }
+        if linearTiles.isEmpty { return }
+        let tuned = usesTuning ? rememberedTile() : nil
+        let candidates = (tuned.map { [$0] } ?? []) + linearTiles
         linearTiles = []
+        defer { if linearTile == tuned { tunedTile = tuned } }
         var failure = BackendError(.kernel, "there is no variant of the matrix product to try")
         for tile in candidates {
             linearTile = tile

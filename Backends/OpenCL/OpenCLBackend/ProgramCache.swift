@@ -2,7 +2,8 @@
 //
 // One file to a program, named by the hash of everything that a binary depends on: platform, device, driver, options and
 // source. A file is written under a temporary name and renamed, so that a reader sees all of it or nothing. A file that
-// is short, damaged or of another key is passed over and written anew. A folder that cannot be written is no error.
+// is short, damaged or of another key is passed over and written anew. A folder that cannot be written is no error. What
+// `clip-gpu tune` found lies beside the programs in files of the same form.
 
 #if canImport(Glibc)
 import Glibc
@@ -13,8 +14,10 @@ import Musl
 /// A 128-bit FNV-1a hash of a list of texts, each with its length.
 struct ContentKey: Hashable {
     let hash: UInt128
+    private let ending: String
 
-    init(_ texts: [String]) {
+    init(_ texts: [String], ending: String = "opencl") {
+        self.ending = ending
         var hash: UInt128 = 0x6c62_272e_07bb_0142_62b8_2175_6295_c58d
         func add(_ byte: UInt8) { hash = (hash ^ UInt128(byte)) &* 0x0000_0000_0100_0000_0000_0000_0000_013b }
         for text in texts {
@@ -26,7 +29,7 @@ struct ContentKey: Hashable {
 
     var fileName: String {
         let digits = String(hash, radix: 16)
-        return String(repeating: "0", count: 32 - digits.count) + digits + ".opencl"
+        return String(repeating: "0", count: 32 - digits.count) + digits + "." + ending
     }
 }
 
@@ -54,16 +57,20 @@ struct ProgramCache {
         return file.prefix(Self.headerLength).elementsEqual(Self.header(key, binary)) ? Array(binary) : nil
     }
 
-    func write(_ key: ContentKey, _ binary: [UInt8]) {
+    /// Whether it was written.
+    @discardableResult
+    func write(_ key: ContentKey, _ binary: [UInt8]) -> Bool {
         makeFolders()
         let temporary = "\(folder)/.\(key.fileName).\(getpid())"
-        guard let file = fopen(temporary, "wb") else { return }
+        guard let file = fopen(temporary, "wb") else { return false }
         var whole = true
         for part in [Self.header(key, binary[...]), binary] {
             whole = part.withUnsafeBytes { fwrite($0.baseAddress, 1, $0.count, file) == $0.count } && whole
         }
         whole = fclose(file) == 0 && whole
-        if !whole || rename(temporary, path(key)) != 0 { unlink(temporary) }
+        whole = whole && rename(temporary, path(key)) == 0
+        if !whole { unlink(temporary) }
+        return whole
     }
 
     private static func header(_ key: ContentKey, _ binary: ArraySlice<UInt8>) -> [UInt8] {

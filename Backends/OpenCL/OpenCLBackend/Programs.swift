@@ -76,6 +76,9 @@ final class Programs {
         return source
     }
 
+    /// The source of a kernel file.
+    func text(of file: String) throws(BackendError) -> String { try Self.text(of: file, kernelFolder) }
+
     private static func text(of file: String, _ folder: String?) throws(BackendError) -> String {
         if let folder {
             guard let bytes = readFile("\(folder)/\(file).cl") else {

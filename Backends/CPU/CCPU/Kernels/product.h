@@ -88,8 +88,23 @@ static void product(
     }
 }
 
-/// y[r] + first column = epilogue of one tile.
-static void epilogue(
+/// The epilogue of one tile. Constant arguments, so that the inner loop has no branches.
+INLINE void finish(
+    const ccpu_activation activation, const bool adds, const ccpu_epilogue *e, long rows, long first, long columns,
+    const float *c, long ldc, float *y, long ldy, const float *residual, long ldr)
+{
+    for (long r = 0; r < rows; r++)
+        for (long j = 0; j < columns; j += VW) {
+            vf value = load(c + r * ldc + j);
+            if (e->bias) value += load(e->bias + first + j);
+            value = activate(activation, value);
+            if (adds) value += load(residual + r * ldr + first + j);
+            store(y + r * ldy + first + j, value);
+        }
+}
+
+/// The same with all that may stand in one.
+static void finish_any(
     const ccpu_epilogue *e, long rows, long first, long columns, const float *c, long ldc, float *y, long ldy,
     const float *residual, long ldr)
 {
@@ -114,6 +129,25 @@ static void epilogue(
             if (added) value += load(added + j);
             if (e->activates_after_residual) value = activate(e->activation, value);
             store(to + j, value);
+        }
+    }
+}
+
+static void epilogue(
+    const ccpu_epilogue *e, long rows, long first, long columns, const float *c, long ldc, float *y, long ldy,
+    const float *residual, long ldr)
+{
+    if (e->gated || e->scale || (residual && e->activation != CCPU_NONE)) {
+        finish_any(e, rows, first, columns, c, ldc, y, ldy, residual, ldr);
+    } else if (residual) {
+        finish(CCPU_NONE, true, e, rows, first, columns, c, ldc, y, ldy, residual, ldr);
+    } else {
+        switch (e->activation) {
+            case CCPU_NONE: finish(CCPU_NONE, false, e, rows, first, columns, c, ldc, y, ldy, NULL, 0); break;
+            case CCPU_RELU: finish(CCPU_RELU, false, e, rows, first, columns, c, ldc, y, ldy, NULL, 0); break;
+            case CCPU_QUICK_GELU: finish(CCPU_QUICK_GELU, false, e, rows, first, columns, c, ldc, y, ldy, NULL, 0); break;
+            case CCPU_GELU: finish(CCPU_GELU, false, e, rows, first, columns, c, ldc, y, ldy, NULL, 0); break;
+            case CCPU_GELU_TANH: finish(CCPU_GELU_TANH, false, e, rows, first, columns, c, ldc, y, ldy, NULL, 0); break;
         }
     }
 }

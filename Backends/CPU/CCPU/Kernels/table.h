@@ -1,5 +1,5 @@
-// The table of one instruction set. Expects VW, HAS_FMA, TILE_ROWS, TILE_VECTORS, INTERLEAVE_LOW, INTERLEAVE_HIGH, TABLE
-// and TABLE_NAME.
+// The table of one instruction set. Expects VW, HAS_FMA, TILE_ROWS, TILE_VECTORS, INTERLEAVE_LOW, INTERLEAVE_HIGH, TABLE,
+// TABLE_NAME and INT8_TABLE.
 #pragma once
 
 #include "vector.h"
@@ -7,6 +7,8 @@
 #include "pack.h"
 #include "product.h"
 #include "rows.h"
+
+#include "int8.h"
 
 const ccpu_kernels TABLE = {
     .name = TABLE_NAME,

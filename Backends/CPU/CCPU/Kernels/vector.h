@@ -44,13 +44,11 @@ INLINE vf fma_(vf a, vf b, vf c) {
 INLINE float square_root(float x) { return __builtin_elementwise_sqrt(x); }
 
 /// condition ? a : b, element by element.
-INLINE vf select(vi condition, vf a, vf b) {
-    return float_of((bits_of(a) & condition) | (bits_of(b) & ~condition));
-}
+INLINE vf choose(vi condition, vf a, vf b) { return condition ? a : b; }
 // Not the builtins: a NaN in x must come out again.
-INLINE vf at_least(vf x, float low) { return select(x < splat(low), splat(low), x); }
-INLINE vf at_most(vf x, float high) { return select(x > splat(high), splat(high), x); }
-INLINE vf larger(vf a, vf b) { return select(a > b, a, b); }
+INLINE vf at_least(vf x, float low) { return choose(x < splat(low), splat(low), x); }
+INLINE vf at_most(vf x, float high) { return choose(x > splat(high), splat(high), x); }
+INLINE vf larger(vf a, vf b) { return choose(a > b, a, b); }
 
 /// The elements' sum, in an order that depends on VW only.
 INLINE float sum(vf v) {
@@ -85,7 +83,7 @@ INLINE vf exponential(vf x) {
     p = fma_(p, r, splat(0.4999999403953552f));
     vf power = fma_(r * r, p, r) + splat(1);
     vi bits = bits_of(power) + (bits_of(shifted) << 23);
-    return select(x < splat(-87.33f), splat(0), float_of(bits));
+    return choose(x < splat(-87.33f), splat(0), float_of(bits));
 }
 
 /// 1 / (1 + e^-x)
@@ -107,8 +105,8 @@ INLINE vf gelu(vf x) {
     q = fma_(q, t, splat(-0.6366137862205505f));
     q = fma_(q, t, splat(-1.128379464149475f));
     vf half = splat(0.5f) * exponential(q * t);
-    half = select(t > splat(4.5f), splat(0), half);
-    return x * select(x < splat(0), half, splat(1) - half);
+    half = choose(t > splat(4.5f), splat(0), half);
+    return x * choose(x < splat(0), half, splat(1) - half);
 }
 
 INLINE vf activate(ccpu_activation activation, vf x) {

@@ -18,7 +18,8 @@
 typedef enum {
     CCPU_BASE = 0,  // vectors of four floats: SSE2, NEON
     CCPU_AVX2 = 1,  // AVX2 with FMA
-    CCPU_AVX512 = 2  // AVX-512 F, BW, VL and DQ
+    CCPU_AVX512 = 2,  // AVX-512 F, BW, VL and DQ
+    CCPU_AVX512_VNNI = 3  // the same, with dot products of bytes: another only for int8
 } ccpu_instruction_set;
 
 /// The best instruction set that the processor and the operating system allow.
@@ -90,13 +91,17 @@ typedef struct ccpu_linear ccpu_linear;
 
 /// `parts` are stacked by rows: `[outputs, inputs]`, or `[2 · outputs, inputs]` where gated. `bias` has as many elements
 /// as the parts have rows, `scale` has `outputs`; both may be none. None where memory is out.
+///
+/// Where `quantizes`, weights are held in 8 bits, and `norm` (which may be none) is changed: its bias goes into the
+/// linear's, its gain into the weights, and a new gain takes its place that shares out the range of each input evenly
+/// between the row and the weights.
 ccpu_linear *ccpu_linear_create(
     ccpu_context *context, const ccpu_part *parts, int part_count, const float *bias, const float *scale,
-    ccpu_activation activation, bool gated);
+    ccpu_activation activation, bool gated, bool quantizes, ccpu_norm *norm);
 /// A convolution's weight `[outputs, inputs, height, width]`, in the order of unfolded NHWC pictures.
 ccpu_linear *ccpu_convolution_create(
     ccpu_context *context, ccpu_part part, long channels, long height, long width, const float *bias,
-    ccpu_activation activation);
+    ccpu_activation activation, bool quantizes);
 void ccpu_linear_destroy(ccpu_linear *linear);
 
 // MARK: Operations

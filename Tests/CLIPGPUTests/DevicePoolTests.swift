@@ -1,0 +1,67 @@
+// Several devices at once: order, sharing by speed, and failures, with devices that are made up.
+
+import CLIPCompute
+import CLIPGPU
+import Dispatch
+import Foundation
+import Synchronization
+import Testing
+
+/// Doubles each number of a batch, `lanes` batches at a time, `seconds` each.
+private func worker(_ name: String, seconds: Double = 0, lanes: Int = 2, failingAt failure: Int? = nil) -> DeviceWorker
+{
+    let info = DeviceInfo(
+        identifier: name, kind: .gpu, name: "made up", driver: "", memory: nil, precisions: [.fp32], capabilities: [])
+    var device = LoadedDevice(description: DeviceDescription(info), precision: .fp32)
+    device.laneCount = lanes
+    var count = 0
+    var busy = 0.0
+    return DeviceWorker(
+        device: device,
+        begin: { batch in
+            count += 1
+            let number = count
+            guard case .floats(let floats) = batch else { return { [] } }
+            return {
+                if seconds > 0 { Thread.sleep(forTimeInterval: seconds) }
+                busy += seconds
+                if number == failure { throw BackendError(.execution, "the device fell off the bus") }
+                return floats.map { $0 * 2 }
+            }
+        },
+        busySeconds: { busy })
+}
+
+private func batches(_ count: Int) -> [EmbeddingBatch] { (0..<count).map { .floats([Float($0), 0.5]) } }
+
+@Test("Rows stand in the order of the batches, and a slow device does not hold a fast one back")
+func poolOrder() throws {
+    let pool = DevicePool([{ worker("slow", seconds: 0.05) }, { worker("fast", seconds: 0.001) }])
+    #expect(pool.devices.map(\.description.identifier) == ["slow", "fast"])
+    let rows = try pool.rows(of: batches(200), ahead: 64)
+    #expect(rows == (0..<200).map { [Float($0) * 2, 1] })
+    // In turn, the slow one would have had 100 of them.
+    let slow = Int((pool.busySeconds[0] / 0.05).rounded())
+    #expect((1..<20).contains(slow), "the slow device computed \(slow) of 200 batches")
+    #expect(try pool.rows(of: [], ahead: 4).isEmpty)
+}
+
+@Test("A device that fails midway ends the run with its name; the pool can be used again")
+func poolFailure() throws {
+    let pool = DevicePool([{ worker("good", seconds: 0.001) }, { worker("bad", seconds: 0.001, failingAt: 3) }])
+    let error = #expect(throws: CLIPError.self) { try pool.rows(of: batches(100), ahead: 16) }
+    #expect(error?.code == .device)
+    #expect(error?.description.contains("bad (made up)") == true)
+    #expect(error?.description.contains("fell off the bus") == true)
+    #expect(try pool.rows(of: batches(3), ahead: 16).count == 3)
+}
+
+@Test("A device that does not open is told apart from those that do")
+func poolOpening() throws {
+    let pool = DevicePool([
+        { throw BackendError(.unavailable, "there is no such device") }, { worker("there") },
+    ])
+    #expect(pool.devices.map(\.description.identifier) == ["there"])
+    #expect(pool.failures.count == 1 && pool.failures[0].code == .device)
+    #expect(try pool.rows(of: batches(5), ahead: 2).count == 5)
+}
