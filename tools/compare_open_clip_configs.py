@@ -105,7 +105,7 @@ def compare(config, binary, device, folder, tokenizers):
     np.save(folder / "pixels.npy", pixels.numpy())
     texts = TEXTS if kind or vocabulary == 49408 else []
     command = [binary, "embed", str(folder / "pixels.npy"), "--model", str(folder), "--device", device, "--raw",
-               "--precision", "fp32", "--output", str(folder / "out.npy")]
+               "--precision", "fp32", "--truncate", "--output", str(folder / "out.npy")]
     for sentence in texts:
         command += ["--text", sentence]
     finished = subprocess.run(command, capture_output=True, text=True)
