@@ -102,7 +102,9 @@ struct SentencePieceEncoder: Sendable {
     }
 
     /// The id of a piece by its text: `PieceToId`.
-    func id(of piece: some Sequence<UInt8>) -> Int32 { reserved.id(of: piece) ?? pieces.id(of: piece) ?? file.unknownID }
+    func id(of piece: some Sequence<UInt8>) -> Int32 {
+        reserved.id(of: piece) ?? pieces.id(of: piece) ?? file.unknownID
+    }
 
     // MARK: Normalising
 
