@@ -507,8 +507,7 @@ struct TokenizerFolderFiles {
     private func gemma(
         _ file: TokenizerFile?, _ specials: inout SpecialTokens, lowercases: Bool
     ) throws(CheckpointError) -> LibraryTokenizer {
-        var options = BytePairWords.Options(unknown: unknown(specials), fusesUnknown: true, fallsBackToBytes: true)
-        options.fusesUnknown = true
+        let options = BytePairWords.Options(unknown: unknown(specials), fusesUnknown: true, fallsBackToBytes: true)
         let words: BytePairWords
         if let file {
             words = try BytePairWords(file.vocabulary, merges: file.merges, options, name: file.name)

@@ -79,6 +79,10 @@ enum TextCleaner {
         var result = [UInt32]()
         result.reserveCapacity(text.count + 1)
         for (index, scalar) in text.enumerated() {
+            if scalar < 0x80 {
+                result.append((0x41...0x5A).contains(scalar) ? scalar | 0x20 : scalar)
+                continue
+            }
             guard CharacterTraits(scalar).contains(.lowercases) else {
                 result.append(scalar)
                 continue
