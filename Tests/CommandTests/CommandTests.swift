@@ -298,7 +298,7 @@ struct CommandTests {
         let folder = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
             .appendingPathComponent("CLIPInputTests/Fixtures/tokenizers/xlm-roberta").path
         let plain = try run(["tokenize", "--tokenizer", folder, "--context-length", "6", "--truncate", "a  photo"])
-        #expect(plain.status == 0 && plain.output.hasPrefix("[0, ") && plain.output.hasSuffix(" 2]\n"))
+        #expect(plain.status == 0 && plain.output == "[0, 8, 18, 2, 1, 1]\n")
         let cleaned = try run([
             "tokenize", "--tokenizer", folder, "--clean", "lower", "--context-length", "6", "--truncate", "A &amp; PHOTO",
         ])
