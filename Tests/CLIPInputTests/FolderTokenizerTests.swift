@@ -130,7 +130,8 @@ import Testing
         ] {
             #expect(
                 try Self.refusal(["tokenizer.json": "{\(part),\(wordPiece)}"])
-                    == "F/tokenizer.json uses \(name), which cannot be read: save the tokenizer without it, or use another model")
+                    == "F/tokenizer.json uses \(name), which cannot be read: save the tokenizer without it, or use another model"
+            )
         }
         #expect(
             try Self.refusal(["tokenizer.json": #"{"model":{"type":"WordLevel","vocab":{"a":0}}}"#]).contains(
@@ -171,10 +172,13 @@ import Testing
     static let seed = ProcessInfo.processInfo.environment["CLIP_GPU_SEED"].flatMap(UInt64.init) ?? 1
 
     /// Pieces that these formats are sensitive to.
-    static let pieces: [[UInt8]] = [
-        "\"", "\\", "{", "}", "[", "]", ",", ":", "0", "-1", "99999999999", "1e400", "\\ud800", "null", "true",
-        "\"type\":\"NFKC\"", "\"Regex\":\"(\"", "\"id\":4294967296", "\u{0}", "é", " ", "\n", "\"\"", "\"first\"",
-    ].map { Array($0.utf8) } + [[0x0A, 0x00], [0x12, 0xFF, 0xFF, 0xFF, 0x7F], [0x18, 0x09], [0xFF], [0x08, 0x80]]
+    static let pieces: [[UInt8]] =
+        [
+            "\"", "\\", "{", "}", "[", "]", ",", ":", "0", "-1", "99999999999", "1e400", "\\ud800", "null", "true",
+            "\"type\":\"NFKC\"", "\"Regex\":\"(\"", "\"id\":4294967296", "\u{0}", "é", " ", "\n", "\"\"", "\"first\"",
+        ].map { Array($0.utf8) } + [
+            [0x0A, 0x00], [0x12, 0xFF, 0xFF, 0xFF, 0x7F], [0x18, 0x09], [0xFF], [0x08, 0x80],
+        ]
 
     static func damaged(_ bytes: [UInt8], _ random: inout Generator) -> [UInt8] {
         var bytes = bytes
@@ -247,7 +251,8 @@ import Testing
                 }
             }
         }
-        print("\(Self.cases) damaged tokenizers: \(accepted) read, the others refused with \(sentences.count) sentences")
+        print(
+            "\(Self.cases) damaged tokenizers: \(accepted) read, the others refused with \(sentences.count) sentences")
         #expect(accepted > 0 && sentences.count > 10)
     }
 }

@@ -293,6 +293,22 @@ struct CommandTests {
                 == "[49406, 320, 1125, 49407]\n")
     }
 
+    @Test("tokenize reads a folder of tokenizer files, cleans as open_clip does, and refuses what it cannot read")
+    func tokenizerFolder() throws {
+        let folder = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+            .appendingPathComponent("CLIPInputTests/Fixtures/tokenizers/xlm-roberta").path
+        let plain = try run(["tokenize", "--tokenizer", folder, "--context-length", "6", "--truncate", "a  photo"])
+        #expect(plain.status == 0 && plain.output == "[0, 8, 18, 2, 1, 1]\n")
+        let cleaned = try run([
+            "tokenize", "--tokenizer", folder, "--clean", "lower", "--context-length", "6", "--truncate", "A &amp; PHOTO",
+        ])
+        let spelt = try run(["tokenize", "--tokenizer", folder, "--context-length", "6", "--truncate", "a & photo"])
+        #expect(cleaned.status == 0 && cleaned.output == spelt.output)
+        let unknown = try run(["tokenize", "--tokenizer", folder, "--clean", "scrub", "a"])
+        #expect(unknown.status == 4 && unknown.errors.contains("\"scrub\""))
+        #expect(try run(["tokenize", "--clean", "lower", "a"]).status == 2)
+    }
+
     @Test("What preprocess writes, embed reads: the same embedding to the bit")
     func preprocess() throws {
         try inFolder { folder in

@@ -34,14 +34,13 @@ struct AddedTokens: Sendable {
     func isSpecial(_ id: Int32) -> Bool { tokens[id]?.isSpecial ?? false }
 
     /// The parts of a text in their order: added tokens, and what stands between them. None of them is empty.
-    func split(_ text: [UInt8], _ whole: Range<Int>? = nil) -> [Part] {
-        let whole = whole ?? text.indices
-        guard trie.count > 0, !whole.isEmpty else { return whole.isEmpty ? [] : [(whole, nil)] }
+    func split(_ text: [UInt8]) -> [Part] {
+        guard trie.count > 0, !text.isEmpty else { return text.isEmpty ? [] : [(text.indices, nil)] }
         var parts: [Part] = []
-        var open = whole.lowerBound
-        var position = whole.lowerBound
-        let span = text.span.extracting(0..<whole.upperBound)
-        while position < whole.upperBound {
+        var open = 0
+        var position = 0
+        let span = text.span
+        while position < span.count {
             guard trie.begins(with: text[position]), let match = trie.longestMatch(in: span, at: position),
                 let token = tokens[match.id]
             else {
@@ -51,7 +50,7 @@ struct AddedTokens: Sendable {
             var range = position..<match.end
             position = match.end
             if token.isSingleWord,
-                isWord(span, before: range.lowerBound, from: whole.lowerBound) || isWord(span, at: range.upperBound)
+                isWord(span, before: range.lowerBound, from: 0) || isWord(span, at: range.upperBound)
             {
                 continue
             }
@@ -67,7 +66,7 @@ struct AddedTokens: Sendable {
             parts.append((range, match.id))
             open = range.upperBound
         }
-        if open < whole.upperBound { parts.append((open..<whole.upperBound, nil)) }
+        if open < span.count { parts.append((open..<span.count, nil)) }
         return parts
     }
 

@@ -22,6 +22,10 @@ struct CharacterMap: Sendable {
             (0..<4).reduce(0) { $0 | UInt32(table[start + $1]) << (8 * UInt32($1)) }
         }
         replacements = Array(table[(4 + size)...])
+        guard String(validating: replacements, as: UTF8.self) != nil else {
+            throw CheckpointError(
+                "\(name) holds a table of character replacements that are not UTF-8: fetch the file again")
+        }
     }
 
     /// A match: how many bytes of the text, and where its replacement begins.
@@ -49,7 +53,12 @@ struct CharacterMap: Sendable {
             let unit = units[Int(place)]
             place ^= Self.offset(unit)
             if unit & 0x100 != 0, place < units.count {
-                result = (position + 1 - range.lowerBound, Int(units[Int(place)] & 0x7FFF_FFFF))
+                let start = Int(units[Int(place)] & 0x7FFF_FFFF)
+                let next = position + 1
+                // A damaged table may cut characters of the text or of the replacements: that counts as no match.
+                let isCut = next < text.count && text[next] & 0xC0 == 0x80
+                guard !isCut, start < replacements.count, replacements[start] & 0xC0 != 0x80 else { continue }
+                result = (next - range.lowerBound, start)
                 if stopsAtFirst { break }
             }
         }
@@ -58,8 +67,7 @@ struct CharacterMap: Sendable {
 
     /// What a match is replaced by.
     func replacement(_ match: Match) -> ArraySlice<UInt8> {
-        let start = min(match.replacement, replacements.count)
-        return replacements[start...].prefix { $0 != 0 }
+        replacements[match.replacement...].prefix { $0 != 0 }
     }
 
     private static func offset(_ unit: UInt32) -> UInt32 { (unit >> 10) << ((unit & 0x200) >> 6) }

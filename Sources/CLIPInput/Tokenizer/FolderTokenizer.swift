@@ -268,7 +268,8 @@ struct TokenizerFolderFiles {
         }
         switch name {
         case "PreTrainedTokenizer", "PythonBackend", Self.general: return Self.general
-        case "CLIPTokenizer", "SiglipTokenizer", "Siglip2Tokenizer", "GemmaTokenizer", "XLMRobertaTokenizer", "T5Tokenizer",
+        case "CLIPTokenizer", "SiglipTokenizer", "Siglip2Tokenizer", "GemmaTokenizer", "XLMRobertaTokenizer",
+            "T5Tokenizer",
             "BertTokenizer":
             return name
         default:
@@ -288,7 +289,8 @@ struct TokenizerFolderFiles {
                 values.flatMap { ($0.value.array ?? [$0.value]).compactMap { $0.string ?? $0["content"]?.string } })
             for member in members {
                 guard let id = member.value.integer, (0..<PairTable.mostSymbols).contains(id) else {
-                    throw CheckpointError("\(folder)/added_tokens.json gives \(quoted(member.key)) no id that it can have")
+                    throw CheckpointError(
+                        "\(folder)/added_tokens.json gives \(quoted(member.key)) no id that it can have")
                 }
                 let isSpecial = special.contains(member.key)
                 tokens.append(
@@ -315,7 +317,8 @@ struct TokenizerFolderFiles {
     func library(
         _ className: String, _ specials: inout SpecialTokens
     ) throws(CheckpointError) -> LibraryTokenizer {
-        let file = try path("tokenizer.json").map { path throws(CheckpointError) in try TokenizerFile(contentsOf: path) }
+        let file = try path("tokenizer.json").map { path throws(CheckpointError) in try TokenizerFile(contentsOf: path)
+        }
         if let file { specials.useLeftPadding(specials.padsLeft || file.padsLeft) }
         if className == Self.general {
             guard let file else { throw lacks("tokenizer.json") }
@@ -446,7 +449,9 @@ struct TokenizerFolderFiles {
         return zip(file.vocabulary, file.scores).map { ($0.bytes, $1) }
     }
 
-    private func sentencePiece(_ names: [String], json: String = "tokenizer.json") throws(CheckpointError) -> SentencePieceFile {
+    private func sentencePiece(_ names: [String], json: String = "tokenizer.json") throws(CheckpointError)
+        -> SentencePieceFile
+    {
         for name in names {
             if let path = path(name) { return try SentencePieceFile(contentsOf: path) }
         }
@@ -481,7 +486,8 @@ struct TokenizerFolderFiles {
         return try unigram(vocabulary, unknownID: 3, map(model), scheme)
     }
 
-    private func t5(_ file: TokenizerFile?, _ specials: inout SpecialTokens) throws(CheckpointError) -> LibraryTokenizer {
+    private func t5(_ file: TokenizerFile?, _ specials: inout SpecialTokens) throws(CheckpointError) -> LibraryTokenizer
+    {
         let count = config["extra_ids"]?.integer ?? 100
         guard (0...10_000).contains(count) else {
             throw CheckpointError("\(folder) wants \(count) extra_ids: expected 0 to 10000")
@@ -501,8 +507,7 @@ struct TokenizerFolderFiles {
     private func gemma(
         _ file: TokenizerFile?, _ specials: inout SpecialTokens, lowercases: Bool
     ) throws(CheckpointError) -> LibraryTokenizer {
-        var options = BytePairWords.Options(unknown: unknown(specials), fusesUnknown: true, fallsBackToBytes: true)
-        options.fusesUnknown = true
+        let options = BytePairWords.Options(unknown: unknown(specials), fusesUnknown: true, fallsBackToBytes: true)
         let words: BytePairWords
         if let file {
             words = try BytePairWords(file.vocabulary, merges: file.merges, options, name: file.name)

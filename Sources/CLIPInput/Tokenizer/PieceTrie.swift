@@ -17,8 +17,6 @@ struct PieceTrie: Sendable {
     private var ids: [Int32] = [none]
     /// The root's children, by their byte: every search begins there.
     private var rootChildren = [Node](repeating: none, count: 256)
-    /// The length of the longest string, in bytes.
-    private(set) var longest = 0
     /// How many different strings there are.
     private(set) var count = 0
 
@@ -44,10 +42,7 @@ struct PieceTrie: Sendable {
                     if depth > 0 { ids[Int(node)] = strings[order[start]].id }
                     start += 1
                 }
-                if start > range.lowerBound, depth > 0 {
-                    count += 1
-                    longest = depth
-                }
+                if start > range.lowerBound, depth > 0 { count += 1 }
                 while start < range.upperBound {
                     let byte = strings[order[start]].bytes[depth]
                     var end = start + 1

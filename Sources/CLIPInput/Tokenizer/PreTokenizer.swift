@@ -69,7 +69,9 @@ indirect enum PreTokenizer: Sendable {
     }
 
     /// Writes every word anew.
-    private static func rewrite(_ words: inout Words, _ body: (ArraySlice<UInt8>, _ isFirst: Bool, inout [UInt8]) -> Void) {
+    private static func rewrite(
+        _ words: inout Words, _ body: (ArraySlice<UInt8>, _ isFirst: Bool, inout [UInt8]) -> Void
+    ) {
         var text: [UInt8] = []
         text.reserveCapacity(words.text.count + 16)
         for index in words.ranges.indices {

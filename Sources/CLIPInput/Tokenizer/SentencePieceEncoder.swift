@@ -7,8 +7,13 @@ import Checkpoints
 /// Texts are normalised by the model's own table, spaces become ▁ (U+2581), and the result is cut by the likeliest path
 /// (unigram) or by merging neighbours, the best score first (byte-pair encoding).
 struct SentencePieceEncoder: Sendable {
-    /// A stretch of the normalised text, and its id.
-    typealias Piece = (text: [UInt8], id: Int32)
+    /// What a text is cut into.
+    struct Encoding {
+        /// The normalised text.
+        var text: [UInt8]
+        /// Stretches of it with their ids; unknown ones side by side are one, and a byte that stands for itself is one.
+        var pieces: [(range: Range<Int>, id: Int32)]
+    }
 
     let file: SentencePieceFile
     private let map: CharacterMap?
@@ -74,23 +79,22 @@ struct SentencePieceEncoder: Sendable {
 
     // MARK: Encoding
 
-    /// The pieces of a text, as `encode(text, out_type=str)` gives them, with their ids.
-    func encode(_ text: [UInt8]) -> [Piece] {
+    /// The pieces of a text, as `encode` of the Python package gives them.
+    func encode(_ text: [UInt8]) -> Encoding {
         let normalized = normalized(text.span)
         let cuts = unigram?.path(through: normalized.span) ?? bytePairs(normalized.span)
-        var result: [Piece] = []
-        result.reserveCapacity(cuts.count)
+        var result = Encoding(text: normalized, pieces: [])
+        result.pieces.reserveCapacity(cuts.count)
         var followsUnknown = false
         for (start, end, id) in cuts {
             let isUnknown = id == file.unknownID
             if isUnknown, file.fallsBackToBytes {
-                for byte in normalized[start..<end] {
-                    result.append((SentencePieceFile.text(ofByte: byte), byteIDs[Int(byte)]))
-                }
+                for index in start..<end { result.pieces.append((index..<index + 1, byteIDs[Int(normalized[index])])) }
             } else if isUnknown, followsUnknown {
-                result[result.count - 1].text += normalized[start..<end]
+                let last = result.pieces.count - 1
+                result.pieces[last].range = result.pieces[last].range.lowerBound..<end
             } else {
-                result.append((Array(normalized[start..<end]), id))
+                result.pieces.append((start..<end, id))
             }
             followsUnknown = isUnknown
         }
@@ -98,7 +102,9 @@ struct SentencePieceEncoder: Sendable {
     }
 
     /// The id of a piece by its text: `PieceToId`.
-    func id(of piece: some Sequence<UInt8>) -> Int32 { reserved.id(of: piece) ?? pieces.id(of: piece) ?? file.unknownID }
+    func id(of piece: some Sequence<UInt8>) -> Int32 {
+        reserved.id(of: piece) ?? pieces.id(of: piece) ?? file.unknownID
+    }
 
     // MARK: Normalising
 
@@ -106,11 +112,7 @@ struct SentencePieceEncoder: Sendable {
     func normalized(_ text: Span<UInt8>) -> [UInt8] {
         var position = 0
         if file.removesExtraWhitespace {
-            while position < text.count {
-                let (part, length) = prefix(text, at: position)
-                guard part.elementsEqual(CollectionOfOne(0x20)) else { break }
-                position += length
-            }
+            while position < text.count, let length = lengthOfSpace(text, at: position) { position += length }
         }
         guard position < text.count else { return [] }
 
@@ -119,15 +121,23 @@ struct SentencePieceEncoder: Sendable {
         result.reserveCapacity(text.count * 2)
         if file.addsDummyPrefix, !file.putsWhitespaceBehind { result += space }
         var followsSpace = file.removesExtraWhitespace
+        func append(_ byte: UInt8) {
+            if byte == 0x20 { result += space } else { result.append(byte) }
+        }
         while position < text.count {
-            var (part, length) = prefix(text, at: position)
-            position += length
-            if followsSpace { part = part.drop { $0 == 0x20 } }
-            if let last = part.last {
-                for byte in part {
-                    if byte == 0x20 { result += space } else { result.append(byte) }
-                }
-                followsSpace = last == 0x20
+            // Behind a space, leading spaces are dropped.
+            switch prefix(text, at: position) {
+            case .same(let length):
+                let end = position + length
+                if followsSpace { while position < end, text[position] == 0x20 { position += 1 } }
+                if position < end { followsSpace = text[end - 1] == 0x20 }
+                for index in position..<end { append(text[index]) }
+                position = end
+            case .replaced(let replacement, let length):
+                let part = followsSpace ? replacement.drop { $0 == 0x20 } : replacement
+                if let last = part.last { followsSpace = last == 0x20 }
+                for byte in part { append(byte) }
+                position += length
             }
             followsSpace = followsSpace && file.removesExtraWhitespace
         }
@@ -140,16 +150,28 @@ struct SentencePieceEncoder: Sendable {
         return result
     }
 
-    /// What the text's beginning becomes, and how many bytes that is: a user-defined piece, the longest key of the
-    /// table, or one character.
-    private func prefix(_ text: Span<UInt8>, at position: Int) -> (ArraySlice<UInt8>, Int) {
-        var end = position + min(UTF8Text.length(of: text[position]), text.count - position)
-        if let match = userDefined.longestMatch(in: text, at: position) {
-            end = match.end
-        } else if let map, let match = map.longestMatch(in: text, position..<text.count) {
-            return (map.replacement(match), match.length)
+    /// What becomes of a text's beginning of so many bytes.
+    private enum Prefix {
+        case same(length: Int)
+        case replaced(by: ArraySlice<UInt8>, length: Int)
+    }
+
+    /// A user-defined piece and one character stay; the longest key of the table is replaced.
+    private func prefix(_ text: Span<UInt8>, at position: Int) -> Prefix {
+        if let match = userDefined.longestMatch(in: text, at: position) { return .same(length: match.end - position) }
+        if let map, let match = map.longestMatch(in: text, position..<text.count) {
+            return .replaced(by: map.replacement(match), length: match.length)
         }
-        return ((position..<end).map { text[$0] }[...], end - position)
+        return .same(length: min(UTF8Text.length(of: text[position]), text.count - position))
+    }
+
+    /// The length of what becomes exactly a space.
+    private func lengthOfSpace(_ text: Span<UInt8>, at position: Int) -> Int? {
+        switch prefix(text, at: position) {
+        case .same(let length): length == 1 && text[position] == 0x20 ? 1 : nil
+        case .replaced(let replacement, let length):
+            replacement.elementsEqual(CollectionOfOne(0x20)) ? length : nil
+        }
     }
 
     // MARK: Byte-pair encoding

@@ -116,7 +116,8 @@ struct SentencePieceFile: Sendable {
             guard !piece.text.isEmpty, piece.text.count < 1 << 16, !piece.score.isNaN,
                 String(validating: piece.text, as: UTF8.self) != nil
             else {
-                throw CheckpointError("\(name) is damaged: its piece \(index) is empty, too long, not UTF-8 or no number")
+                throw CheckpointError(
+                    "\(name) is damaged: its piece \(index) is empty, too long, not UTF-8 or no number")
             }
             switch piece.kind {
             case .unknown:

@@ -6,6 +6,8 @@ import Checkpoints
 /// punctuation, and sentencepiece cuts it behind a sacrificial unknown token, which then is taken off again.
 struct SigLIPTokenizer: Sendable {
     private let encoder: SentencePieceEncoder
+    /// What each piece's own text has for an id, by the piece's id: an added token's before any other.
+    private let ids: [Int32]
     private let addedTokens: AddedTokens
     private let endID: Int32
     private let unknownText: [UInt8]
@@ -38,10 +40,12 @@ struct SigLIPTokenizer: Sendable {
             tokens.append(token)
         }
         self.encoder = encoder
-        addedTokens = AddedTokens(tokens)
+        let addedTokens = AddedTokens(tokens)
+        self.addedTokens = addedTokens
+        ids = file.pieces.map { addedTokens.id(of: $0.text) ?? encoder.id(of: $0.text) }
         endID = addedTokens.id(of: Array(end.utf8)) ?? encoder.id(of: end.utf8)
         unknownText = Array(unknown.utf8)
-        unknownLength = encoder.encode(unknownText).count
+        unknownLength = encoder.encode(unknownText).pieces.count
         self.lowercases = lowercases
         vocabularySize = file.pieces.count
     }
@@ -62,24 +66,30 @@ struct SigLIPTokenizer: Sendable {
         // Every ▁ of the user becomes a space, and one stands in front.
         let spaced = text.map { $0 == 0x2581 ? 0x20 : $0 }
         let whole = UTF8Text.encoded([0x2581] + spaced)
-        var ids: [Int32] = []
-        var isFirst = true  // whether `ids` holds at most one piece, a lone ▁
+        var result: [Int32] = []
+        var isFirst = true  // whether `result` holds at most one piece, a lone ▁
         for part in addedTokens.split(whole) {
             if let id = part.id {
-                if isFirst, ids.count == 1, addedTokens.isSpecial(id) { ids = [] }
-                ids.append(id)
+                if isFirst, result.count == 1, addedTokens.isSpecial(id) { result = [] }
+                result.append(id)
                 isFirst = false
                 continue
             }
             let canonical = TextCleaner.withoutPunctuation(
                 UTF8Text.scalars(whole[part.range].span), lowercases: lowercases)
-            let pieces = encoder.encode(unknownText + UTF8Text.encoded(canonical))
-            let kept = pieces.count >= unknownLength ? pieces[unknownLength...] : pieces[...]
-            for piece in kept {
-                ids.append(addedTokens.id(of: piece.text) ?? encoder.id(of: piece.text))
-                isFirst = isFirst && ids.count == 1 && piece.text == Self.space
+            let encoding = encoder.encode(unknownText + UTF8Text.encoded(canonical))
+            let pieces = encoding.pieces
+            for (range, id) in pieces.count >= unknownLength ? pieces[unknownLength...] : pieces[...] {
+                let text = encoding.text[range]
+                if id == encoder.file.unknownID {
+                    // What the model does not know may be known by its text as a whole.
+                    result.append(addedTokens.id(of: Array(text)) ?? encoder.id(of: text))
+                } else {
+                    result.append(ids[Int(id)])
+                }
+                isFirst = isFirst && result.count == 1 && text.elementsEqual(Self.space)
             }
         }
-        return ids
+        return result
     }
 }

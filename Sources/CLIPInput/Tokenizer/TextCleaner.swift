@@ -51,7 +51,19 @@ enum TextCleaner {
 
     /// `" ".join(text.split())`
     private static func collapsed(_ text: [UInt32]) -> [UInt32] {
-        text.split(whereSeparator: isSpace).joined(separator: [0x20]).map(\.self)
+        var result: [UInt32] = []
+        result.reserveCapacity(text.count)
+        var owesSpace = false
+        for scalar in text {
+            if isSpace(scalar) {
+                owesSpace = !result.isEmpty
+                continue
+            }
+            if owesSpace { result.append(0x20) }
+            owesSpace = false
+            result.append(scalar)
+        }
+        return result
     }
 
     /// Python's `str.isspace` of one character, and `\s` of its `re`.
@@ -67,6 +79,10 @@ enum TextCleaner {
         var result = [UInt32]()
         result.reserveCapacity(text.count + 1)
         for (index, scalar) in text.enumerated() {
+            if scalar < 0x80 {
+                result.append((0x41...0x5A).contains(scalar) ? scalar | 0x20 : scalar)
+                continue
+            }
             guard CharacterTraits(scalar).contains(.lowercases) else {
                 result.append(scalar)
                 continue

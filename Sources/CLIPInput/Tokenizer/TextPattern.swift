@@ -44,9 +44,8 @@ enum TextPattern: Sendable {
 /// Oniguruma, which the `tokenizers` library calls, knows much more; whatever is not among these is refused. Repetitions
 /// of groups are left out so that a search cannot take exponential time.
 struct Expression: Sendable {
-    private let root: Node
-    /// The ASCII bytes that a match may begin with.
-    private let isFirst: [Bool]
+    /// The alternatives in their order, and the ASCII bytes that each may begin with.
+    private let alternatives: [(node: Node, first: [Bool])]
 
     private indirect enum Node: Sendable {
         case one(CharacterSet)
@@ -60,19 +59,29 @@ struct Expression: Sendable {
     /// - Parameter name: of the file, for errors.
     init(_ source: String, name: String) throws(CheckpointError) {
         var parser = Parser(scalars: source.unicodeScalars.map(\.value), source: source, name: name)
-        root = try parser.whole()
+        let root = try parser.whole()
         guard Self.leastLength(root) > 0 else {
             throw CheckpointError("\(name) has the expression \(quoted(source)), which matches nothing at all places")
         }
-        let root = root
-        isFirst = (0..<128).map { Self.canBegin(root, UInt32($0)) }
+        let nodes = if case .choice(let nodes) = root { nodes } else { [root] }
+        alternatives = nodes.map { node in (node, (0..<128).map { Self.canBegin(node, UInt32($0)) }) }
     }
 
     func matchEnd(_ text: Span<UInt8>, at position: Int, _ end: Int) -> Int? {
-        if text[position] < 0x80, !isFirst[Int(text[position])] { return nil }
+        let byte = text[position]
         // What an expression of many alternatives in a row could ask for has no bound but this one.
         var steps = 100_000 + 16 * (end - position)
-        return Self.match(root, text, position, end, &steps) { position, _ in position }
+        for index in alternatives.indices {
+            if byte < 0x80, !alternatives[index].first[Int(byte)] { continue }
+            let result: Int?
+            if case .many(let set, let least, let most, _) = alternatives[index].node {
+                result = set.runEnd(text, position, end, least: least, most: most)
+            } else {
+                result = Self.match(alternatives[index].node, text, position, end, &steps) { position, _ in position }
+            }
+            if let result { return result }
+        }
+        return nil
     }
 
     /// What is left to match after a node, from a position on.
@@ -211,6 +220,17 @@ struct Expression: Sendable {
             if scalar < 64 { return low.0 >> UInt64(scalar) & 1 == 1 }
             if scalar < 128 { return low.1 >> UInt64(scalar - 64) & 1 == 1 }
             return compute(scalar)
+        }
+
+        /// Where a run of these ends that is as long as possible, if it is long enough.
+        fileprivate func runEnd(_ text: Span<UInt8>, _ position: Int, _ end: Int, least: Int, most: Int) -> Int? {
+            var count = 0
+            var position = position
+            while count < most, let next = self.end(text, position, end) {
+                position = next
+                count += 1
+            }
+            return count >= least ? position : nil
         }
 
         /// Where the character at `position` ends, if it is one of these.

@@ -89,7 +89,9 @@ struct TokenizerFile {
                 var budget = 4
                 guard let pair = try reader.value(budget: &budget).array, pair.count == 2, let token = pair[0].string,
                     let score = pair[1].double, tokens.count < Self.mostTokens
-                else { throw CheckpointError("its vocabulary is no list of at most \(Self.mostTokens) tokens and scores") }
+                else {
+                    throw CheckpointError("its vocabulary is no list of at most \(Self.mostTokens) tokens and scores")
+                }
                 tokens.append((Array(token.utf8), Int32(tokens.count)))
                 scores.append(score)
             }
@@ -98,7 +100,8 @@ struct TokenizerFile {
     }
 
     /// Merges: pairs of tokens, in arrays or with a space between them.
-    private static func merges(_ reader: inout JSONReader) throws(CheckpointError) -> [(left: [UInt8], right: [UInt8])] {
+    private static func merges(_ reader: inout JSONReader) throws(CheckpointError) -> [(left: [UInt8], right: [UInt8])]
+    {
         var merges: [(left: [UInt8], right: [UInt8])] = []
         try reader.array { (reader) throws(CheckpointError) in
             guard merges.count < mostMerges else { throw CheckpointError("it has more than \(mostMerges) merges") }
@@ -142,7 +145,8 @@ struct TokenizerFile {
     }
 
     private func refusal(_ what: String) -> CheckpointError {
-        CheckpointError("\(name) uses \(what), which cannot be read: save the tokenizer without it, or use another model")
+        CheckpointError(
+            "\(name) uses \(what), which cannot be read: save the tokenizer without it, or use another model")
     }
 
     private func flag(_ options: JSON?, _ key: String, default value: Bool) -> Bool { options?[key]?.bool ?? value }
@@ -152,7 +156,9 @@ struct TokenizerFile {
         case "Unigram":
             guard scores.count == vocabulary.count, let unknown = options["unk_id"]?.integer,
                 vocabulary.indices.contains(unknown)
-            else { throw CheckpointError("\(name) is damaged: a Unigram model needs scores and an unk_id among its tokens") }
+            else {
+                throw CheckpointError("\(name) is damaged: a Unigram model needs scores and an unk_id among its tokens")
+            }
             return .unigram(
                 UnigramWords(
                     zip(vocabulary, scores).map { ($0.bytes, $1) }, unknownID: Int32(unknown),
@@ -305,7 +311,8 @@ struct TokenizerFile {
     private func specials(_ json: JSON) throws(CheckpointError) -> Specials {
         if json.isNull { return ([], []) }
         func id(_ pair: JSON?) throws(CheckpointError) -> Int32 {
-            guard let pair = pair?.array, pair.count == 2, let id = pair[1].integer, let id = Int32(exactly: id), id >= 0
+            guard let pair = pair?.array, pair.count == 2, let id = pair[1].integer, let id = Int32(exactly: id),
+                id >= 0
             else { throw CheckpointError("\(name) is damaged: its post-processor lacks a special token's id") }
             return id
         }

@@ -119,7 +119,8 @@ struct BytePairWords: Sendable {
     ) throws(CheckpointError) {
         let trie = PieceTrie(vocabulary)
         guard merges.count <= PairTable.mostMerges else {
-            throw CheckpointError("\(name) has more than \(PairTable.mostMerges) merges: no tokenizer of this kind does")
+            throw CheckpointError(
+                "\(name) has more than \(PairTable.mostMerges) merges: no tokenizer of this kind does")
         }
         func id(of token: [UInt8]) throws(CheckpointError) -> Int32 {
             guard let id = trie.id(of: token) else {
