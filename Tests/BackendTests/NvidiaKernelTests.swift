@@ -100,6 +100,10 @@ private let compilers: (clang: String, library: String, ptxas: String)? = {
                 let made = try run(
                     ptxas, ["-v", "-arch=\(architecture)", path("final.ptx"), "-o", path("kernel.cubin")])
                 let use = numbers(made.output)
+                if let kept = ProcessInfo.processInfo.environment["CLIP_GPU_KEEP_PTX"] {
+                    let name = "\(variant.name), \(architecture), shared \(variant.sharedArgument).ptx"
+                    try text.write(toFile: kept + "/" + name, atomically: true, encoding: .utf8)
+                }
                 print(
                     "\(variant.name), \(architecture): \(use.registers) registers, \(use.shared) + \(variant.sharedArgument)"
                         + " bytes of shared memory, \(use.spilled) spilled")

@@ -42,7 +42,8 @@ package struct NvidiaVariant: Sendable {
                 let shape = AttentionShape(heads: 1, keyWidth: width, valueWidth: width, scale: 1)
                 let knobs = OpenCLBackend.tensorCoreKnobs(shape, longestQueries: queries)
                 try add(
-                    "attention \(width), \(queries) queries", ["nvidia/ptx", "mma/attention"], knobs + [("EMULATED", 0)],
+                    "attention \(width), \(queries) queries", ["nvidia/ptx", "mma/attention"],
+                    knobs + [("EMULATED", 0)],
                     step: .mma, items: queries * 2)
             }
         }
