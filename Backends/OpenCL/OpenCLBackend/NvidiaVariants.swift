@@ -47,6 +47,11 @@ package struct NvidiaVariant: Sendable {
                     step: .mma, items: queries * 2)
             }
         }
+        for width in [512, 768, 1024] {
+            let knobs = OpenCLBackend.warpKnobs(columns: width) + [("EMULATED", 0)]
+            try add("norm \(width)", ["nvidia/ptx", "mma/norm"], knobs, step: .mma, items: 1024)
+            try add("pooledAttention \(width)", ["nvidia/ptx", "mma/pooledAttention"], knobs, step: .mma, items: 512)
+        }
         // The larger of the tiles takes clang half a minute.
         if let tile = LinearTile.candidates(.tiled).last(where: { $0.family == .tiled }) {
             try add("linear \(tile)", ["linear"], tile.knobs, items: tile.workItems)
