@@ -36,12 +36,13 @@ public actor CLIPService {
     /// - Throws: `CLIPError` with the code `.model` or `.device`.
     public static func load(
         _ model: String? = nil, device: Device = .automatic, precision: Precision = .automatic, threads: Int? = nil,
-        strict: Bool = false, activation: Activation? = nil
+        strict: Bool = false, activation: Activation? = nil, imageSize: Int? = nil
     ) async throws -> CLIPService {
         let executor = QueueExecutor()
         return try await executor.run {
             let clip = try CLIP.load(
-                model, device: device, precision: precision, threads: threads, strict: strict, activation: activation)
+                model, device: device, precision: precision, threads: threads, strict: strict, activation: activation,
+                imageSize: imageSize)
             return CLIPService(clip, executor)
         }
     }

@@ -158,6 +158,9 @@ struct OpenedDevice {
     let product: (Int, Int, Int, Bool, Bool, Double) throws -> Double
     /// The same with facts and figures.
     let fullReport: () throws -> SelfTestReport
+    /// Operations per second out of registers (two for a multiply-add; in int8 those of bytes), which no product can
+    /// exceed.
+    let measurePeak: () throws -> Double
     private let notices: () -> [String]
     private let remarks: [String]
     private let encoder: (ModelCheckpoint, CLIPModel.Towers) throws -> any ImageTextEncoder
@@ -188,6 +191,7 @@ struct OpenedDevice {
             return report
         }
         self.notices = notices
+        measurePeak = peak
         self.remarks = remarks
     }
 

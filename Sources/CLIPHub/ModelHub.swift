@@ -109,19 +109,26 @@ package final class ModelHub {
         for folder in Files.names(in: settings.hubCache).sorted() where folder.hasPrefix("models--") {
             let identifier = folder.dropFirst("models--".count).replacing("--", with: "/")
             guard let name = try? ModelName("hf:" + identifier), let model = local(name, isStrict: false),
-                isPictureAndText(model.path)
+                let description = pictureAndText(model.path)
             else { continue }
             let files = Files.names(in: model.path).compactMap { Files.size(model.path + "/" + $0) }
-            models.append(ListedModel(name: name.text, size: files.reduce(0, +), path: model.path))
+            models.append(
+                ListedModel(
+                    name: name.text, size: files.reduce(0, +), imageSize: description.imageSize,
+                    dimension: description.dimension, path: model.path))
         }
         return models
     }
 
-    /// Whether a snapshot looks like one of ours; the cache holds models of every kind.
-    private func isPictureAndText(_ folder: String) -> Bool {
-        if Files.exists(folder + "/open_clip_config.json") { return true }
-        let config = ModelFiles.json(folder + "/config.json")
-        return config?["vision_config"] != nil && config?["text_config"] != nil
+    /// What a snapshot's configuration states, where it looks like one of ours; the cache holds models of every kind.
+    private func pictureAndText(_ folder: String) -> (imageSize: Int?, dimension: Int?)? {
+        if let config = ModelFiles.json(folder + "/config.json"), let vision = config["vision_config"],
+            config["text_config"] != nil
+        {
+            return (vision["image_size"]?.integer, config["projection_dim"]?.integer)
+        }
+        guard let model = ModelFiles.json(folder + "/open_clip_config.json")?["model_cfg"] else { return nil }
+        return (model["vision_cfg"]?["image_size"]?.integer, model["embed_dim"]?.integer)
     }
 
     // MARK: OpenAI's

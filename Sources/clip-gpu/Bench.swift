@@ -7,7 +7,9 @@ struct Bench: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Items per second on this machine: tensor in, embedding out.",
         discussion: """
-            Random pixels and ids; the median of several runs. Reading and decoding files is not in it.
+            Random pixels and ids; the median of several runs. Reading and decoding files is not in it. GFLOP/s count the
+            matrix products that the model needs; the peak is what the device's multiply-adds reach out of registers
+            (in int8, those of bytes), measured beside.
 
             Examples:
               clip-gpu bench --model models/clip-vit-base-patch32 --batch 1 --batch 32
@@ -86,7 +88,7 @@ struct Bench: ParsableCommand {
             throw Failure(
                 .usage, "--length takes 2 to \(clip.information.contextLength), the model's context, not \(length).")
         }
-        if !json { try StandardOutput.write("tower  batch  items/s  ms/batch  spread\n") }
+        if !json { try StandardOutput.write("tower  batch  items/s  ms/batch  spread  GFLOP/s  of peak\n") }
         for kind in kinds {
             for size in batch.isEmpty ? [1, 8, 32] : batch {
                 let stop = { Interruption.happened }
@@ -102,7 +104,9 @@ struct Bench: ParsableCommand {
                         kind.rawValue.rightPadded(5) + String(size).leftPadded(7)
                             + rounded(result.itemsPerSecond).leftPadded(9)
                             + rounded(result.medianSeconds * 1000).leftPadded(10)
-                            + ("±" + rounded(result.spread * 100) + " %").leftPadded(8) + "\n")
+                            + ("±" + rounded(result.spread * 100) + " %").leftPadded(8)
+                            + rounded(result.rate).leftPadded(9)
+                            + (result.shareOfPeak.map { "\(Int(($0 * 100).rounded())) %" } ?? "-").leftPadded(9) + "\n")
                 }
             }
         }

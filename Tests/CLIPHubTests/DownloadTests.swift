@@ -26,7 +26,8 @@ private func withHub(
 }
 
 private let large = (0..<300_000).map { UInt8(truncatingIfNeeded: ($0 &* $0 &* 7) >> 3) }
-private let config = Array("{\"model_type\": \"clip\", \"vision_config\": {}, \"text_config\": {}}".utf8)
+private let config = Array(
+    "{\"model_type\": \"clip\", \"vision_config\": {\"image_size\": 28}, \"text_config\": {}}".utf8)
 private let hub = TestHub([
     "config.json": config, "preprocessor_config.json": Array("{\"do_resize\": true}".utf8), "model.safetensors": large,
     "pytorch_model.bin": Array(large.reversed()), "README.md": [1],
@@ -77,7 +78,8 @@ struct DownloadTests {
             // Asked for again, only the list is read.
             _ = try ModelHub(settings).download(ModelName(name)) { _ in }
             #expect(server.requests.count == count + 1)
-            #expect(ModelHub(settings).list().contains { $0.name == name && $0.path == snapshot })
+            let listed = try #require(ModelHub(settings).list().first { $0.name == name })
+            #expect(listed.path == snapshot && listed.imageSize == 28 && (listed.size ?? 0) > large.count)
         }
     }
 

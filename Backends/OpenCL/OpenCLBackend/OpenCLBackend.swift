@@ -129,7 +129,7 @@ package final class OpenCLBackend: Backend {
         (context, lanes, programs) = try open()
         zeros = try Buffer(cl, context, CL_MEM_READ_ONLY, 1 << 16, for: "zeros")
         linearTile = LinearTile.vector
-        linearTiles = options.linearTiles ?? LinearTile.candidates(family)
+        linearTiles = options.linearTiles ?? LinearTile.candidates(family, vectorWidth: description.vectorWidth)
         usesTuning = options.linearTiles == nil && options.usesTuning
         emulatesMatrixSteps = options.emulatesMatrixSteps
         try zeroFill(zeros, on: lanes[0])

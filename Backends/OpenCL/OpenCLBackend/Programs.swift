@@ -67,6 +67,9 @@ final class Programs {
         return program
     }
 
+    /// The source of a program of the given files.
+    func source(_ files: [String]) throws(BackendError) -> String { try Self.source(files, folder: kernelFolder) }
+
     /// The files' text behind the prelude's, each with its name.
     static func source(_ files: [String], folder: String?) throws(BackendError) -> String {
         var source = ""
@@ -75,9 +78,6 @@ final class Programs {
         }
         return source
     }
-
-    /// The source of a kernel file.
-    func text(of file: String) throws(BackendError) -> String { try Self.text(of: file, kernelFolder) }
 
     private static func text(of file: String, _ folder: String?) throws(BackendError) -> String {
         if let folder {

@@ -18,6 +18,7 @@ extension OpenCLBackend {
             ("local memory", "\(description.localMemory >> 10) KiB"),
             ("largest allocation", "\(description.largestAllocation >> 20) MiB"),
             ("largest work-group", "\(description.largestWorkGroup)"),
+            ("floats of a vector", "\(description.vectorWidth)"),
             ("sub-groups", description.subgroupSizes.map(String.init).joined(separator: " ")),
             ("lanes", "\(laneCount)"), ("rows of a pass at width 768", "\(preferredRows(width: 768))"),
             ("extensions", description.extensions.joined(separator: " ")),
