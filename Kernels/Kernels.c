@@ -51,6 +51,12 @@ static const unsigned char mma_linear[] = {
 static const unsigned char mma_attention[] = {
 #embed "OpenCL/mma/attention.cl"
 };
+static const unsigned char mma_norm[] = {
+#embed "OpenCL/mma/norm.cl"
+};
+static const unsigned char mma_pooledAttention[] = {
+#embed "OpenCL/mma/pooledAttention.cl"
+};
 static const unsigned char wgmma_linear[] = {
 #embed "OpenCL/wgmma/linear.cl"
 };
@@ -62,7 +68,7 @@ static const CLIPKernelSource sources[] = {
     SOURCE(patches),   SOURCE(pixels), SOURCE(tokens),      SOURCE(averagePool), SOURCE(rows),
     SOURCE(peak),
     SOURCE_IN(nvidia, ptx), SOURCE_IN(nvidia, epilogue), SOURCE_IN(mma, linear), SOURCE_IN(mma, attention),
-    SOURCE_IN(wgmma, linear),
+    SOURCE_IN(mma, norm), SOURCE_IN(mma, pooledAttention), SOURCE_IN(wgmma, linear),
 };
 
 const CLIPKernelSource *clip_opencl_kernel(const char *name) {

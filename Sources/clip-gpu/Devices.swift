@@ -25,6 +25,9 @@ struct Devices: ParsableCommand {
     @Option(name: .long, help: ArgumentHelp("Only this device.", valueName: "device"))
     var device: Device?
 
+    @Option(name: .long, help: "Check only this precision. Default: all that the device has.")
+    var precision: Precision = .automatic
+
     func run() throws {
         let (devices, notices) = Device.available()
         for notice in notices { Terminal.say("note: \(notice)") }
@@ -53,7 +56,7 @@ struct Devices: ParsableCommand {
     private func check(_ description: DeviceDescription) throws -> Int {
         var failures = 0
         var said: Set<String> = []
-        for precision in description.precisions {
+        for precision in description.precisions where self.precision == .automatic || precision == self.precision {
             let report = try Device.selfTest(description.device, precision: precision)
             failures += report.failures.count
             if json {

@@ -88,7 +88,8 @@ struct Call {
                 .kernel, "OpenCL: '\(name)' takes \(kernel.argumentCount) arguments and was given \(bound)")
         }
         if groups.0 == 0 || groups.1 == 0 || groups.2 == 0 { return }
-        guard groups.0 * items <= Int(UInt32.max), groups.1 * itemRows <= Int(UInt32.max), groups.2 <= Int(UInt32.max) else {
+        guard groups.0 * items <= Int(UInt32.max), groups.1 * itemRows <= Int(UInt32.max), groups.2 <= Int(UInt32.max)
+        else {
             throw BackendError(
                 .unsupported, "OpenCL: '\(name)' over \(groups) groups is too large; use smaller batches")
         }

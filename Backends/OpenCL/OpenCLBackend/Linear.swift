@@ -299,6 +299,10 @@ extension OpenCLBackend {
             product: try pack(
                 weight, inputs: inputs, order: Array(0..<outputs), bias: bias, outputs: outputs, flags: 0,
                 layout: layout))
+        // Results begin as NaN: memory that a run before left right would pass for computed.
+        let guarded = guardsMemory
+        guardsMemory = true
+        defer { guardsMemory = guarded }
         try begin()
         let y = try linear(try upload(x, rows: rows, columns: inputs), prepared)
         let found = try wait(try submit(y))

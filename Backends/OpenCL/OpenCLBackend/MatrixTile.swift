@@ -72,7 +72,9 @@ package struct MatrixTile: Sendable, Hashable, CustomStringConvertible {
     package init?(_ text: String) {
         let words = text.split(separator: " ")
         guard let step = words.first.flatMap({ MatrixStep(rawValue: String($0)) }) else { return nil }
-        let numbers = words.dropFirst().filter { $0 != "overlaps" }.map { $0.split(separator: "x").compactMap { Int($0) } }
+        let numbers = words.dropFirst().filter { $0 != "overlaps" }.map {
+            $0.split(separator: "x").compactMap { Int($0) }
+        }
         guard let block = numbers.first, block.count == 4, step == .wgmma || numbers.count == 2 && numbers[1].count == 2
         else { return nil }
         self.init(

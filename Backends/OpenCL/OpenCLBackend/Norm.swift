@@ -49,10 +49,37 @@ extension OpenCLBackend {
         return y
     }
 
+    /// Warps of a work-group of the row kernels for GPUs whose warps exchange registers.
+    static let warpsOfRows = 4
+
+    /// Their knobs for rows of so many columns; none where the device or the width is not for them.
+    func warpKnobs(columns: Int) -> [(String, Int)]? {
+        guard matrixStep != nil, columns % 8 == 0, (1...2048).contains(columns) else { return nil }
+        return Self.warpKnobs(columns: columns) + [("EMULATED", emulatesMatrixSteps ? 1 : 0)]
+    }
+
+    static func warpKnobs(columns: Int) -> [(String, Int)] {
+        [("PIECES", (columns + 255) / 256), ("WARPS", warpsOfRows), ("LOCAL_ARGUMENT", 0)]
+    }
+
     private func runNorm(
         _ x: OpenCLMatrix, into y: OpenCLMatrix, _ statistics: Statistics, weight: Buffer?, bias: Buffer?
     ) throws(BackendError) {
         let flags = (statistics.kind == .rms ? 1 : 0) | (weight != nil ? 2 : 0) | (bias != nil ? 4 : 0)
+        if let knobs = warpKnobs(columns: x.columns) {
+            let kernel = try programs.program(["nvidia/ptx", "mma/norm"], knobs).kernel("norm")
+            let groups = (x.rows + Self.warpsOfRows - 1) / Self.warpsOfRows
+            return try run(kernel, groups: (groups, 1, 1), items: 32, itemRows: Self.warpsOfRows) { call in
+                call.matrix(x)
+                call.matrix(y)
+                call.buffer(weight ?? zeros)
+                call.buffer(bias ?? zeros)
+                call.uint(x.columns)
+                call.float(statistics.epsilon)
+                call.uint(flags)
+                call.uint(x.rows)
+            }
+        }
         let kernel = try programs.program(["norm"]).kernel("norm")
         try run(kernel, groups: (x.rows, 1, 1), items: rowLanes) { call in
             call.matrix(x)

@@ -12,29 +12,29 @@ package struct NvidiaVariant: Sendable {
     package let step: MatrixStep?
     /// Registers that its work-groups leave to a work-item, 255 at most: with more it would not start, or spill.
     package let registers: Int
-    /// Bytes of shared memory given as an argument, since ptxas takes no more than 48 KB declared.
-    package let sharedArgument: Int
+    /// Bytes of shared memory beyond the 48 KB that ptxas takes as declared: to be made external.
+    package let dynamicMemory: Int
 
     package static func all() throws(BackendError) -> [NvidiaVariant] {
         var all: [NvidiaVariant] = []
         let common = OpenCLBackend.commonOptions(half: true, .tiled, rowLanes: 64, unrolls: true)
         func add(
             _ name: String, _ files: [String], _ knobs: [(String, Int)], step: MatrixStep? = nil, items: Int,
-            sharedArgument: Int = 0
+            dynamicMemory: Int = 0
         ) throws(BackendError) {
             all.append(
                 NvidiaVariant(
                     name: name, source: try Programs.source(files, folder: environment("CLIP_GPU_KERNELS")),
                     options: ([common] + knobs.map { "-D\($0.0)=\($0.1)" }).joined(separator: " "), step: step,
-                    registers: min(255, 65536 / items), sharedArgument: sharedArgument))
+                    registers: min(255, 65536 / items), dynamicMemory: dynamicMemory))
         }
         for step in MatrixStep.allCases {
             for tile in MatrixTile.table(step) {
                 let isLarge = tile.sharedMemory > 48 << 10
                 try add(
                     "linear \(tile)", tile.files,
-                    tile.knobs + [("EMULATED", 0), ("LOCAL_ARGUMENT", isLarge ? 1 : 0)], step: step,
-                    items: tile.warps * 32 * tile.resident, sharedArgument: isLarge ? tile.sharedMemory : 0)
+                    tile.knobs + [("EMULATED", 0), ("LOCAL_ARGUMENT", 0)], step: step,
+                    items: tile.warps * 32 * tile.resident, dynamicMemory: isLarge ? tile.sharedMemory : 0)
             }
         }
         for width in [32, 64, 80, 88, 104, 128] {
@@ -42,9 +42,15 @@ package struct NvidiaVariant: Sendable {
                 let shape = AttentionShape(heads: 1, keyWidth: width, valueWidth: width, scale: 1)
                 let knobs = OpenCLBackend.tensorCoreKnobs(shape, longestQueries: queries)
                 try add(
-                    "attention \(width), \(queries) queries", ["nvidia/ptx", "mma/attention"], knobs + [("EMULATED", 0)],
+                    "attention \(width), \(queries) queries", ["nvidia/ptx", "mma/attention"],
+                    knobs + [("EMULATED", 0)],
                     step: .mma, items: queries * 2)
             }
+        }
+        for width in [512, 768, 1024] {
+            let knobs = OpenCLBackend.warpKnobs(columns: width) + [("EMULATED", 0)]
+            try add("norm \(width)", ["nvidia/ptx", "mma/norm"], knobs, step: .mma, items: 1024)
+            try add("pooledAttention \(width)", ["nvidia/ptx", "mma/pooledAttention"], knobs, step: .mma, items: 512)
         }
         // The larger of the tiles takes clang half a minute.
         if let tile = LinearTile.candidates(.tiled).last(where: { $0.family == .tiled }) {

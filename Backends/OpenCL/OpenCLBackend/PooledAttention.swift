@@ -124,7 +124,6 @@ extension OpenCLBackend {
     ) throws(BackendError) -> OpenCLMatrix {
         precondition(sequences.rows == x.rows && x.columns == pooledAttention.inputs, "x does not fit")
         let pooled = pooledAttention
-        let program = try programs.program(["pooledAttention"])
         var sequences = sequences
         var keys = try normed(x, pooled.norm)
         let queries: OpenCLMatrix?
@@ -141,7 +140,7 @@ extension OpenCLBackend {
                 keys = try copy(x)
                 try self.norm(keys, norm)
             }
-            (keys, sequences) = try prependMean(keys, sequences, positions: positions, program)
+            (keys, sequences) = try prependMean(keys, sequences, positions: positions)
             queries = try selectRows(keys, sequences.segments.map(\.keys.lowerBound))
         }
 
@@ -166,8 +165,17 @@ extension OpenCLBackend {
         }
         let segments = try upload(sequences)
         let z = try matrix(rows: sequences.count, columns: heads * inputs)
-        let kernel = try program.kernel("pooledAttention")
-        try run(kernel, groups: (heads, sequences.count, 1), items: rowLanes) { call in
+        let knobs = warpKnobs(columns: inputs)
+        let kernel =
+            if let knobs {
+                try programs.program(["nvidia/ptx", "mma/pooledAttention"], knobs).kernel("pooledAttention")
+            } else {
+                try programs.program(["pooledAttention"]).kernel("pooledAttention")
+            }
+        try run(
+            kernel, groups: (heads, sequences.count, 1), items: knobs == nil ? rowLanes : 32,
+            itemRows: knobs == nil ? 1 : Self.warpsOfRows
+        ) { call in
             call.matrix(keys)
             if let u {
                 call.matrix(u)
@@ -196,14 +204,14 @@ extension OpenCLBackend {
 
     /// Each segment's keys behind their mean, plus positions; and where the new segments lie.
     private func prependMean(
-        _ x: OpenCLMatrix, _ sequences: Sequences, positions: Buffer, _ program: Program
+        _ x: OpenCLMatrix, _ sequences: Sequences, positions: Buffer
     ) throws(BackendError) -> (OpenCLMatrix, Sequences) {
         let longer = Sequences(lengths: sequences.segments.map { $0.keys.count + 1 })
         let means = try meanRows(x, sequences)
         let y = try matrix(rows: longer.rows, columns: x.columns)
         let segments = try upload(sequences)
         let starts = try upload(longer.segments.map { Int32(clamping: $0.keys.lowerBound) })
-        let kernel = try program.kernel("prependMean")
+        let kernel = try programs.program(["pooledAttention"]).kernel("prependMean")
         try run(kernel, groups: (sequences.longestKeys + 1, sequences.count, 1), items: rowLanes) { call in
             call.matrix(x)
             call.matrix(means)

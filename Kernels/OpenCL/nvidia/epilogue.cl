@@ -19,18 +19,6 @@
 
 #define OUT_ROW(row) (rowsOut ? (row) / rowsIn * rowsOut + rowFirst + (row) % rowsIn : (row))
 
-static inline void load_floats8(__global const float *from, float *v) {
-    const float4 low = *(__global const float4 *)from, high = *(__global const float4 *)(from + 4);
-    v[0] = low.x;
-    v[1] = low.y;
-    v[2] = low.z;
-    v[3] = low.w;
-    v[4] = high.x;
-    v[5] = high.y;
-    v[6] = high.z;
-    v[7] = high.w;
-}
-
 // `v` are the sums of product columns `column` to `column + 7` with their bias; `factors` the layer scale of the same columns.
 static inline void finish8(
     float *v, const float *factors, __global const element *residual, __global element *y, uint column, uint outputs,

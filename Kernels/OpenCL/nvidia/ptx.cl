@@ -226,6 +226,27 @@ static inline void store_halves8(__global element *to, const float *v) {
         pack_halves(v[0], v[1]), pack_halves(v[2], v[3]), pack_halves(v[4], v[5]), pack_halves(v[6], v[7]));
 }
 
+// Eight floats, aligned to 16 bytes.
+static inline void load_floats8(__global const float *from, float *v) {
+    const float4 low = *(__global const float4 *)from, high = *(__global const float4 *)(from + 4);
+    v[0] = low.x;
+    v[1] = low.y;
+    v[2] = low.z;
+    v[3] = low.w;
+    v[4] = high.x;
+    v[5] = high.y;
+    v[6] = high.z;
+    v[7] = high.w;
+}
+
+// Makes a variable its sum over the lanes of the warp, in every lane.
+#define SUM_OVER_WARP(v) \
+    v += EXCHANGE(v, 1); \
+    v += EXCHANGE(v, 2); \
+    v += EXCHANGE(v, 4); \
+    v += EXCHANGE(v, 8); \
+    v += EXCHANGE(v, 16)
+
 // Activations from few instructions, for results that are rounded to halves. The error function is Abramowitz and Stegun's 7.1.26,
 // absolute error 1.5e-7.
 static inline float sigmoid_of(float x, float by_log2e) { return reciprocal(1.0f + power2(-by_log2e * x)); }
