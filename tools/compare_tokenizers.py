@@ -4,7 +4,8 @@
     python3 tools/compare_tokenizers.py --binary .build/release/clip-gpu [--count 100000] [--only NAME] [--folders FOLDER]
 
 `--count` texts are drawn for each tokenizer. Needs what tokenizer_folders.py needs, and open_clip_torch. The exit status
-is 1 if any text differs that ftfy does not take for mojibake (ftfy's own texts are compared by compare_tokens.py).
+is 1 if any text differs; with open_clip's cleaning, if any does that ftfy does not take for mojibake (compare_tokens.py
+says more of those).
 """
 
 import argparse
@@ -16,10 +17,15 @@ import sys
 import tempfile
 import time
 
+import ftfy
+import open_clip
 import tokenizer_folders
 from tokenizer_folders import Texts, transformers
 
 CONTEXT = 64
+# Folders that are also called in open_clip's manner: how texts are cleaned, and whether separators become 0.
+OPEN_CLIP = [("bert-uncased", "whitespace", True), ("bert-cased", "lower", False), ("t5", "canonicalize", False),
+             ("xlm-roberta", "whitespace", False), ("siglip2", "canonicalize", False), ("siglip-unigram", "lower", False)]
 
 
 def ours(binary, folder, texts, *options):
@@ -75,6 +81,19 @@ def main():
             total["folders"] += 1
             print(f"{folder.name:32} {type(tokenizer).__name__:22} {wrong:5} of {len(texts)} differ; "
                   f"texts a second: {len(texts) / their_seconds:.0f}, ours {len(texts) / seconds:.0f}", flush=True)
+        for name, clean, strips in OPEN_CLIP:
+            if arguments.only not in name:
+                continue
+            tokenizer = open_clip.tokenizer.HFTokenizer(str(root / name), CONTEXT, clean, strips)
+            expected = [row for start in range(0, len(texts), 1000) for row in tokenizer(texts[start : start + 1000]).tolist()]
+            found, _ = ours(arguments.binary, root / name, texts, "--clean", clean, *["--strip-sep-token"] * strips)
+            plain = [ftfy.fix_encoding(text) == text for text in texts]
+            wrong = sum(a != b for a, b in zip(expected, found, strict=True))
+            kept = [[item for item, is_plain in zip(items, plain) if is_plain] for items in (texts, expected, found)]
+            plain_wrong = compare(name, *kept)
+            total["wrong"] += plain_wrong
+            print(f"{name:32} open_clip, {clean:12} {wrong:5} of {len(texts)} differ, of those without mojibake {plain_wrong}",
+                  flush=True)
         print(f"{total['folders']} tokenizers, {total['folders'] * len(texts)} texts, {total['wrong']} differ")
         sys.exit(1 if total["wrong"] else 0)
 

@@ -115,7 +115,8 @@ def family(name, model, seed, tokenizer=None):
         texts = double.get_text_features(ids).pooler_output
     save_model(model, folder)
     if tokenizer is not None:
-        tokenizer.save_pretrained(folder)
+        processor = transformers.SiglipImageProcessor(size={"height": size, "width": size}, resample=2)
+        transformers.SiglipProcessor(processor, tokenizer).save_pretrained(folder)
     values = {"vision.features": images, "text.features": texts, "logits_per_image": output.logits_per_image}
     for key, value in values.items():
         share = ((value - value.mean(0)).norm(dim=1) / value.norm(dim=1)).min().item()

@@ -10,14 +10,13 @@ import os
 import pathlib
 import shutil
 import tempfile
-import unicodedata
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 import sentencepiece
 import transformers
 from sentencepiece import sentencepiece_model_pb2
-from tokenizers import (AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers)
+from tokenizers import (AddedToken, Regex, Tokenizer, models, normalizers, pre_tokenizers, processors, trainers)
 
 from compare_tokens import SENTENCES, Generator
 
@@ -239,8 +238,8 @@ def library_folders(lines):
         "gpt4": (byte_bpe, n.NFC(), p.Sequence([p.Split(Regex(GPT4), "isolated"), p.ByteLevel(False, use_regex=False)])),
         "byte-normalizer": (byte_bpe, n.Sequence([n.Lowercase(), n.ByteLevel()]), p.Split("Ġ", "merged_with_next")),
         "nfkc-metaspace": (unigram, n.Sequence([n.NFKC(), n.Replace(Regex(r" {2,}"), " ")]), p.Metaspace()),
-        "nfkd-first": (unigram, n.Sequence([n.NFKD(), n.StripAccents(), n.Lowercase(), n.Strip()]),
-                       p.Metaspace(prepend_scheme="first")),
+        "nfkd-first": (unigram, n.Sequence([n.NFKD(), n.Lowercase()]), p.Metaspace(prepend_scheme="first")),
+        "nfkd-strip": (unigram, n.Sequence([n.NFKD(), n.StripAccents(), n.Lowercase(), n.Strip()]), p.Metaspace()),
         "nfd-whitespace": (bpe, n.Sequence([n.NFD(), n.StripAccents()]), p.Whitespace()),
         "never-metaspace": (bpe, n.Prepend("▁"), p.Metaspace(prepend_scheme="never", split=False)),
         "fuse-digits": (lambda: bpe(fuse_unk=True), n.Nmt(), p.Sequence([p.WhitespaceSplit(), p.Digits(True)])),

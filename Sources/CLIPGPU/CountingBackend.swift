@@ -46,6 +46,7 @@ final class CountingBackend: Backend {
 
     let precision = CLIPCompute.Precision.fp32
     let laneCount = 1
+    let busySeconds = 0.0
     var guardsMemory = false
     let device = DeviceInfo(
         identifier: "counting", kind: .cpu, name: "", driver: "", memory: nil, precisions: [], capabilities: [])

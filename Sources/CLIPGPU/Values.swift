@@ -121,22 +121,17 @@ extension Preprocessing {
                 .model,
                 "The model asks for \(other.rawValue) resizing: bicubic and bilinear can be done.")
         }
-        let mode: ResizeMode
-        switch facts.resize {
-        case .shortest(let side) where side == facts.cropSize: mode = .shortest
-        case .squash(let side) where side == facts.cropSize: mode = .squash
-        case .longest(let side) where side == facts.cropSize: mode = .longest
-        case .shortest(let side), .squash(let side), .longest(let side):
-            throw CLIPError(
-                .model,
-                "The model resizes to \(side) pixels and crops \(facts.cropSize): only equal sizes "
-                    + "can be done.")
-        }
+        let (mode, side): (ResizeMode, Int) =
+            switch facts.resize {
+            case .shortest(let side): (.shortest, side)
+            case .squash(let side): (.squash, side)
+            case .longest(let side): (.longest, side)
+            }
         let normalization = facts.normalization
         self.init(
-            size: facts.cropSize,
+            size: facts.cropSize, scaledSize: side == facts.cropSize ? nil : side,
             mean: SIMD3(normalization.mean[0], normalization.mean[1], normalization.mean[2]),
             deviation: SIMD3(normalization.deviation[0], normalization.deviation[1], normalization.deviation[2]),
-            interpolation: interpolation, resizeMode: mode)
+            interpolation: interpolation, resizeMode: mode, fill: facts.fill)
     }
 }

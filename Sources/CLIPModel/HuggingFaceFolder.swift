@@ -254,6 +254,7 @@ private struct ConfigurationReader {
         if family == .sigLIP {
             note("text pooling", "the last position, padding included", "model_type \"siglip\" of config.json")
             note("text mask", "none", "model_type \"siglip\" of config.json")
+            note("logit bias", "yes: probabilities are sigmoids", "model_type \"siglip\" of config.json")
             note("padding", "\(paddingID)", padding.source)
         }
         return TextConfiguration(
@@ -472,7 +473,8 @@ private struct ConfigurationReader {
         note(
             facts,
             (
-                source(section, "size"), resample.source, source(section, "crop_size"), source(section, "image_mean"),
+                isWanted ? "--image-size" : source(section, "size"), resample.source,
+                isWanted ? "--image-size" : source(section, "crop_size"), source(section, "image_mean"),
                 source(section, "image_std")
             ))
         return facts

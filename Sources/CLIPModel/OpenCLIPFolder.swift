@@ -219,24 +219,29 @@ struct OpenCLIPReader {
         case "longest": resize = .longest(imageSize)
         case let other: throw ModelError("\(section.source("resize_mode")) says \(quoted(other))")
         }
-        if let fill = section["fill_color"], fill.integer != 0 {
-            throw ModelError("\(section.source("fill_color")) is not 0, and other colours cannot be filled in yet")
+        let fill = try section.integer("fill_color", default: 0, least: 0)
+        guard let fill = UInt8(exactly: fill) else {
+            throw ModelError("\(section.source("fill_color")) says \(fill), more than 255")
         }
         let name = try section.string("interpolation", default: "bicubic")
-        guard let interpolation = PreprocessingFacts.Interpolation(rawValue: name) else {
-            throw ModelError("\(section.source("interpolation")) says \(quoted(name)), which is no filter")
+        guard ["bicubic", "bilinear", "random"].contains(name) else {
+            throw ModelError(
+                "\(section.source("interpolation")) says \(quoted(name)); known are \"bicubic\", \"bilinear\" and "
+                    + "\"random\", which is bicubic outside training")
         }
+        let interpolation: PreprocessingFacts.Interpolation = name == "bilinear" ? .bilinear : .bicubic
         let mean = try section.channels("mean", default: PixelNormalization.openAI.mean)
         let deviation = try section.channels("std", default: PixelNormalization.openAI.deviation)
         guard deviation.allSatisfy({ $0 > 0 }) else { throw ModelError("\(section.source("std")) must be positive") }
         shapes.note(
             "resize", "\(try section.string("resize_mode", default: "shortest")) side to \(imageSize)",
             section.source("resize_mode"))
-        shapes.note("interpolation", name, section.source("interpolation"))
+        shapes.note("interpolation", interpolation.rawValue, section.source("interpolation"))
+        if case .longest = resize { shapes.note("fill", "\(fill)", section.source("fill_color")) }
         shapes.note("mean", "\(mean)", section.source("mean"))
         shapes.note("deviation", "\(deviation)", section.source("std"))
         return PreprocessingFacts(
             resize: resize, interpolation: interpolation, cropSize: imageSize,
-            normalization: PixelNormalization(mean: mean, deviation: deviation))
+            normalization: PixelNormalization(mean: mean, deviation: deviation), fill: fill)
     }
 }

@@ -37,6 +37,13 @@ struct Bench: ParsableCommand {
             valueName: "file"))
     var captions: String?
 
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
+            "Measure a matrix product with bias instead of a model: rows x inputs x outputs, as in 5632x768x3072, followed by "
+                + ":gelu or :residual where it has one; may be given many times.", valueName: "product"))
+    var linear: [Product] = []
+
     @Option(name: .long, help: ArgumentHelp("How long to measure each line.", valueName: "seconds"))
     var seconds: Double = 2
 
@@ -58,6 +65,17 @@ struct Bench: ParsableCommand {
     }
 
     func run() throws {
+        if !linear.isEmpty {
+            let rates = try Device.measureProducts(
+                compute.device, precision: compute.precision, linear.map(\.product), seconds: seconds)
+            for (product, rate) in zip(linear, rates) {
+                try StandardOutput.write(
+                    json
+                        ? "{\"linear\": \"\(product.text)\", \"gflops\": \(rate)}\n"
+                        : "linear \(product.text): \(rounded(rate)) GFLOP/s\n")
+            }
+            return
+        }
         var sentences: [String] = []
         if let captions { try JSONText.forEachString(inLinesOf: captions) { sentences.append($0) } }
         if captions != nil, sentences.isEmpty { throw Failure(.usage, "--captions: the file holds no sentence.") }
@@ -96,3 +114,20 @@ struct Bench: ParsableCommand {
 }
 
 extension EmbeddingInput.Kind: ExpressibleByArgument {}
+
+/// "5632x768x3072:gelu"
+struct Product: ExpressibleByArgument {
+    let text: String
+    let product: (rows: Int, inputs: Int, outputs: Int, activates: Bool, adds: Bool)
+
+    init?(argument: String) {
+        let parts = argument.split(separator: ":", omittingEmptySubsequences: false)
+        let sizes = (parts.first ?? "").split(separator: "x").compactMap { Int($0) }
+        let epilogue = parts.dropFirst().joined(separator: ":")
+        guard sizes.count == 3, sizes.allSatisfy({ (1...1_000_000).contains($0) }),
+            ["", "gelu", "residual"].contains(epilogue)
+        else { return nil }
+        text = argument
+        product = (sizes[0], sizes[1], sizes[2], epilogue == "gelu", epilogue == "residual")
+    }
+}

@@ -195,6 +195,13 @@ struct OpenCLProgramTests {
         return try backend.wait(backend.submit(backend.linear(x, linear))).map(\.bitPattern)
     }
 
+    @Test("the shipped tiles follow the width of the vectors")
+    func shippedTiles() {
+        let first = [16, 8, 4, 1].map { LinearTile.candidates(.vector, vectorWidth: $0)[0].description }
+        #expect(first == ["vector 8x32", "vector 6x16", "vector 4x16", "vector 4x16"])
+        #expect(LinearTile.candidates(.tiled, vectorWidth: 1).map(\.family) == [.tiled, .tiled, .vector])
+    }
+
     @Test("a tile's text is read back; others are refused")
     func tileText() {
         for family in OpenCLOptions.Family.allCases {

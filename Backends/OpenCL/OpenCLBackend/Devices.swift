@@ -20,6 +20,8 @@ package struct OpenCLDeviceDescription: Sendable {
     package let localMemory: UInt64
     package let computeUnits: Int
     package let largestWorkGroup: Int
+    /// Floats of one vector register; 1 on most GPUs.
+    package let vectorWidth: Int
     /// Arithmetic on halves is reported. Halves in memory need nothing.
     package let half: Bool
     package let subgroupSizes: [Int]
@@ -114,6 +116,7 @@ package enum OpenCLDevices {
             localMemory: number(cl, device, CL_DEVICE_LOCAL_MEM_SIZE, cl_ulong(0)),
             computeUnits: Int(number(cl, device, CL_DEVICE_MAX_COMPUTE_UNITS, cl_uint(0))),
             largestWorkGroup: number(cl, device, CL_DEVICE_MAX_WORK_GROUP_SIZE, 0),
+            vectorWidth: Int(number(cl, device, CL_DEVICE_NATIVE_VECTOR_WIDTH_FLOAT, cl_uint(0))),
             half: extensions.contains("cl_khr_fp16"),
             subgroupSizes: extensions.contains("cl_intel_required_subgroup_size") ? subgroupSizes(cl, device) : [],
             extensions: extensions,

@@ -66,9 +66,10 @@ package final class OpenCLBackend: Backend {
     let rowLanes: Int
     /// How products are tiled; weights are laid out for it.
     package private(set) var linearTile: LinearTile
-    /// Tiles to choose it from; none left once it is chosen. And the one that tuning found.
+    /// Tiles to choose it from; none left once it is chosen.
     private var linearTiles: [LinearTile]
-    private var remembered: LinearTile?
+    /// A tile that was found by tuning goes before them.
+    private let usesTuning: Bool
     /// The instructions that products and attention use; none for plain OpenCL C.
     package private(set) var matrixStep: MatrixStep?
     /// Its tiles that passed their self-check.
@@ -118,24 +119,20 @@ package final class OpenCLBackend: Backend {
         rowLanes = family == .vector ? 1 : min(64, description.largestWorkGroup)
 
         laneCount = max(1, options.laneCount ?? (isCPU ? 2 : 3))
-        deviceKey = [description.platform, description.name, description.driver].joined(separator: "\n")
+        deviceKey = Self.deviceKey(description)
         cache = options.cacheFolder.map(ProgramCache.init(folder:))
         let commonOptions = Self.commonOptions(
             half: elementSize == 2, family, rowLanes: rowLanes, unrolls: !(isCPU && family == .tiled))
-        open = { [cl, description, laneCount, deviceKey, cache] () throws(BackendError) in
-            try Self.open(
-                cl, handle, description, laneCount: laneCount, deviceKey: deviceKey, cache: cache, options, commonOptions)
+        open = { [cl, description, laneCount] () throws(BackendError) in
+            try Self.open(cl, handle, description, laneCount: laneCount, options, commonOptions)
         }
         (context, lanes, programs) = try open()
         zeros = try Buffer(cl, context, CL_MEM_READ_ONLY, 1 << 16, for: "zeros")
         linearTile = LinearTile.vector
-        linearTiles = options.linearTiles ?? LinearTile.candidates(family)
+        linearTiles = options.linearTiles ?? LinearTile.candidates(family, vectorWidth: description.vectorWidth)
+        usesTuning = options.linearTiles == nil && options.usesTuning
         emulatesMatrixSteps = options.emulatesMatrixSteps
         try zeroFill(zeros, on: lanes[0])
-        if options.linearTiles == nil, options.usesTuning, let tile = rememberedTile() {
-            remembered = tile
-            linearTiles.insert(tile, at: 0)
-        }
         if self.precision == .fp16 {
             try chooseMatrixStep(options.matrixSteps ?? description.matrixSteps, options.matrixTiles)
         }
@@ -145,6 +142,10 @@ package final class OpenCLBackend: Backend {
 
     deinit { _ = cl.clReleaseContext(context) }
 
+    private static func deviceKey(_ description: OpenCLDeviceDescription) -> String {
+        [description.platform, description.name, description.driver].joined(separator: "\n")
+    }
+
     static func commonOptions(half: Bool, _ family: OpenCLOptions.Family, rowLanes: Int, unrolls: Bool) -> String {
         "-cl-std=CL1.2 -DHALF=\(half ? 1 : 0) -DVECTOR=\(family == .vector ? 16 : 4) -DLANES=\(rowLanes)"
             + " -DUNROLL=\(unrolls ? 1 : 0)"
@@ -152,7 +153,7 @@ package final class OpenCLBackend: Backend {
 
     private static func open(
         _ cl: COpenCLFunctions, _ handle: OpenCLDevices.Handle, _ description: OpenCLDeviceDescription, laneCount: Int,
-        deviceKey: String, cache: ProgramCache?, _ options: OpenCLOptions, _ commonOptions: String
+        _ options: OpenCLOptions, _ commonOptions: String
     ) throws(BackendError) -> (cl_context, [Lane], Programs) {
         var status: cl_int = 0
         var properties: [cl_context_properties] = [
@@ -169,7 +170,8 @@ package final class OpenCLBackend: Backend {
                 try Lane(cl, context, handle.device, largestAllocation: Int(clamping: description.largestAllocation)))
         }
         let programs = Programs(
-            cl, context, handle.device, deviceKey: deviceKey, cache: cache, kernelFolder: options.kernelFolder,
+            cl, context, handle.device, deviceKey: deviceKey(description),
+            cache: options.cacheFolder.map(ProgramCache.init(folder:)), kernelFolder: options.kernelFolder,
             commonOptions: commonOptions)
         return (context, lanes, programs)
     }
@@ -477,15 +479,16 @@ package final class OpenCLBackend: Backend {
 
     /// Takes the first tile whose kernel builds and passes its self-check.
     func chooseLinearTile() throws(BackendError) {
-        let candidates = linearTiles
-        if candidates.isEmpty { return }
+        if linearTiles.isEmpty { return }
+        let tuned = usesTuning ? rememberedTile() : nil
+        let candidates = (tuned.map { [$0] } ?? []) + linearTiles
         linearTiles = []
+        defer { if linearTile == tuned { tunedTile = tuned } }
         var failure = BackendError(.kernel, "there is no variant of the matrix product to try")
         for tile in candidates {
             linearTile = tile
             do throws(BackendError) {
                 try checkLinear(layout: .panels)
-                if tile == remembered { tunedTile = tile }
                 return
             } catch {
                 notices.append("linear \(tile) was passed over on \(device.identifier): \(error.description)")

@@ -355,7 +355,10 @@ struct TokenizerFolderFiles {
             normalizer: .sequence([.canonical(composes: true), .replace(space, [0x20]), .lowercase]),
             preTokenizer: .sequence([
                 .split(.pattern(.expression(try Expression(words, name: folder)), inverts: true), .removed),
-                .byteLevel(addsPrefixSpace: false, split: nil),
+                // Which splits once more: special tokens spelt out in capitals fall apart here.
+                .byteLevel(
+                    addsPrefixSpace: false,
+                    split: .expression(try Expression(PreTokenizer.byteLevelPattern, name: folder))),
             ]))
     }
 

@@ -11,7 +11,8 @@ struct LibraryTokenizer: Sendable {
     /// Tokens that are looked for in the text as it is, and those that are looked for once it is normalised.
     private var plainTokens = AddedTokens([])
     private var normalizedTokens = AddedTokens([])
-    private(set) var addedTokens: [AddedToken] = []
+    private var added: [Int32: AddedToken] = [:]
+    private var addedIDs: [[UInt8]: Int32] = [:]
 
     init(model: WordModel, normalizer: TextNormalizer? = nil, preTokenizer: PreTokenizer? = nil) {
         self.model = model
@@ -22,7 +23,7 @@ struct LibraryTokenizer: Sendable {
     /// The id of a token by its text.
     func id(of token: String) -> Int32? {
         let bytes = Array(token.utf8)
-        return addedTokens.last { $0.text == bytes }?.id ?? model.id(of: bytes)
+        return addedIDs[bytes] ?? model.id(of: bytes)
     }
 
     /// Tokens of the model, added ones left out.
@@ -31,17 +32,18 @@ struct LibraryTokenizer: Sendable {
     /// `AddedVocabulary::add_tokens`: a token that the vocabulary knows has its id there, another one the next id.
     mutating func add(_ tokens: [AddedToken]) {
         let count = Int32(model.tokenCount)
-        var next = max(count, 1 + (addedTokens.map(\.id).max() ?? -1))
+        var next = max(count, 1 + (added.keys.max() ?? -1))
         for var token in tokens where !token.text.isEmpty {
-            if let id = addedTokens.last(where: { $0.text == token.text })?.id ?? model.id(of: token.text) {
+            if let id = addedIDs[token.text] ?? model.id(of: token.text) {
                 token.id = id
             } else {
                 token.id = next
                 next += 1
             }
-            addedTokens.removeAll { $0.id == token.id }
-            addedTokens.append(token)
+            addedIDs[token.text] = token.id
+            added[token.id] = token
         }
+        let addedTokens = added.values.sorted { $0.id < $1.id }
         plainTokens = AddedTokens(addedTokens.filter { !$0.isNormalized })
         normalizedTokens = AddedTokens(
             addedTokens.filter(\.isNormalized).map { token in

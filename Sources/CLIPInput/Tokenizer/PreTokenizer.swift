@@ -40,6 +40,15 @@ indirect enum PreTokenizer: Sendable {
     /// GPT-2's pattern, which ByteLevel splits by.
     static let byteLevelPattern = #"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"#
 
+    /// Whether it treats the word at the text's beginning as no other.
+    var asksForStart: Bool {
+        switch self {
+        case .sequence(let steps): steps.contains(where: \.asksForStart)
+        case .metaspace(_, let scheme, _): scheme == .first
+        case .split, .byteLevel: false
+        }
+    }
+
     func apply(_ words: inout Words) {
         switch self {
         case .sequence(let steps): for step in steps { step.apply(&words) }

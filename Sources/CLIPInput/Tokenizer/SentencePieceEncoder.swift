@@ -55,9 +55,10 @@ struct SentencePieceEncoder: Sendable {
                 lowest = min(lowest, piece.score)
                 highest = max(highest, piece.score)
             }
-            // A user-defined piece gets a score that makes it win; the product is a float's, the difference a double's.
+            // A user-defined piece gets a score that makes it win.
             let scores = file.pieces.map { piece in
-                piece.kind == .userDefined ? Double(Float(piece.text.count) * highest) - 0.1 : Double(piece.score)
+                let score = piece.kind == .userDefined ? Float(piece.text.count) * highest - 0.1 : piece.score
+                return Double(score)
             }
             let used = open.filter { file.pieces[Int($0.id)].kind != .unused }
             unigram = UnigramModel(
@@ -209,7 +210,8 @@ struct SentencePieceEncoder: Sendable {
             // Halves from right to left, so that the leftmost is taken first.
             var waiting = [symbols[index].start..<symbols[index].end]
             while let range = waiting.popLast() {
-                let id = id(of: (range).map { text[$0] })
+                let known = pieces.id(of: text, range)
+                let id = known == PieceTrie.none ? file.unknownID : known
                 if file.pieces[Int(id)].kind == .unused, let half = halves[id], half > 0, half < range.count {
                     waiting.append(range.lowerBound + half..<range.upperBound)
                     waiting.append(range.lowerBound..<range.lowerBound + half)

@@ -19,6 +19,16 @@ indirect enum TextNormalizer: Sendable {
     case nmt
     case byteLevel
 
+    /// Whether it may take away the text's first character, and so move the text's beginning.
+    var dropsCharacters: Bool {
+        switch self {
+        case .sequence(let steps): steps.contains(where: \.dropsCharacters)
+        case .stripAccents, .strip, .bert, .nmt: true
+        case .replace(_, let content): content.isEmpty
+        case .canonical, .compatible, .lowercase, .prepend, .mapped, .byteLevel: false
+        }
+    }
+
     func apply(_ text: inout [UInt8]) {
         switch self {
         case .sequence(let steps): for step in steps { step.apply(&text) }

@@ -70,17 +70,24 @@ struct Expression: Sendable {
 
     func matchEnd(_ text: Span<UInt8>, at position: Int, _ end: Int) -> Int? {
         if text[position] < 0x80, !isFirst[Int(text[position])] { return nil }
-        return Self.match(root, text, position, end) { $0 }
+        // What an expression of many alternatives in a row could ask for has no bound but this one.
+        var steps = 100_000 + 16 * (end - position)
+        return Self.match(root, text, position, end, &steps) { position, _ in position }
     }
+
+    /// What is left to match after a node, from a position on.
+    private typealias Rest = (_ position: Int, _ steps: inout Int) -> Int?
 
     /// Continues with `rest` after `node`, and tries `node` another way where that fails.
     private static func match(
-        _ node: Node, _ text: Span<UInt8>, _ position: Int, _ end: Int, _ rest: (Int) -> Int?
+        _ node: Node, _ text: Span<UInt8>, _ position: Int, _ end: Int, _ steps: inout Int, _ rest: Rest
     ) -> Int? {
+        steps -= 1
+        if steps < 0 { return nil }
         switch node {
         case .one(let set):
             guard let next = set.end(text, position, end) else { return nil }
-            return rest(next)
+            return rest(next, &steps)
         case .many(let set, let least, let most, let givesBack):
             var count = 0
             var position = position
@@ -89,33 +96,37 @@ struct Expression: Sendable {
                 count += 1
             }
             while count >= least {
-                if let result = rest(position) { return result }
-                guard givesBack, count > least else { break }
+                steps -= 1
+                if let result = rest(position, &steps) { return result }
+                guard givesBack, count > least, steps > 0 else { break }
                 count -= 1
                 position -= 1
                 while text[position] & 0xC0 == 0x80 { position -= 1 }
             }
             return nil
-        case .sequence(let nodes): return match(nodes[...], text, position, end, rest)
+        case .sequence(let nodes): return match(nodes[...], text, position, end, &steps, rest)
         case .choice(let nodes):
             for node in nodes {
-                if let result = match(node, text, position, end, rest) { return result }
+                if let result = match(node, text, position, end, &steps, rest) { return result }
             }
             return nil
-        case .optional(let node): return match(node, text, position, end, rest) ?? rest(position)
+        case .optional(let node):
+            return match(node, text, position, end, &steps, rest) ?? rest(position, &steps)
         case .ahead(let node, let isNegative):
-            let isThere = match(node, text, position, end) { $0 } != nil
-            return isThere != isNegative ? rest(position) : nil
+            let isThere = match(node, text, position, end, &steps) { position, _ in position } != nil
+            return isThere != isNegative ? rest(position, &steps) : nil
         }
     }
 
     private static func match(
-        _ nodes: ArraySlice<Node>, _ text: Span<UInt8>, _ position: Int, _ end: Int, _ rest: (Int) -> Int?
+        _ nodes: ArraySlice<Node>, _ text: Span<UInt8>, _ position: Int, _ end: Int, _ steps: inout Int, _ rest: Rest
     ) -> Int? {
-        guard let first = nodes.first else { return rest(position) }
+        guard let first = nodes.first else { return rest(position, &steps) }
         // The last node needs nothing to come back to.
-        if nodes.count == 1 { return match(first, text, position, end, rest) }
-        return match(first, text, position, end) { match(nodes.dropFirst(), text, $0, end, rest) }
+        if nodes.count == 1 { return match(first, text, position, end, &steps, rest) }
+        return match(first, text, position, end, &steps) { position, steps in
+            match(nodes.dropFirst(), text, position, end, &steps, rest)
+        }
     }
 
     private static func leastLength(_ node: Node) -> Int {
@@ -248,7 +259,7 @@ struct Expression: Sendable {
         }
 
         mutating func whole() throws(CheckpointError) -> Node {
-            guard scalars.count <= 4096 else { throw unknown("more than 4096 characters") }
+            guard scalars.count <= 512 else { throw unknown("more than 512 characters") }
             let node = try choice()
             guard position == scalars.count else { throw unknown("what stands") }
             return node

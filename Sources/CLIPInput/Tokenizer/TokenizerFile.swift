@@ -132,6 +132,9 @@ struct TokenizerFile {
     func tokenizer() throws(CheckpointError) -> LibraryTokenizer {
         var tokenizer = LibraryTokenizer(
             model: try model(), normalizer: try normalizer(normalizer), preTokenizer: try preTokenizer(preTokenizer))
+        if tokenizer.normalizer?.dropsCharacters ?? false, tokenizer.preTokenizer?.asksForStart ?? false {
+            throw refusal("a Metaspace with the prepend_scheme \"first\" behind a normalizer that drops characters")
+        }
         tokenizer.add(addedTokens)
         let specials = try specials(postProcessor)
         (tokenizer.prefix, tokenizer.suffix) = (specials.prefix, specials.suffix)
@@ -319,7 +322,9 @@ struct TokenizerFile {
         case "TemplateProcessing":
             var result: Specials = ([], [])
             var isBehind = false
-            for piece in json["single"]?.array ?? [] {
+            let pieces = json["single"]?.array ?? []
+            guard pieces.count <= 64 else { throw refusal("a template of \(pieces.count) pieces") }
+            for piece in pieces {
                 if piece["Sequence"] != nil {
                     guard piece["Sequence"]?["id"]?.string == "A", !isBehind else {
                         throw refusal("a template with another sequence than one A")

@@ -10,8 +10,8 @@ struct UnigramModel: Sendable {
     private let scores: [Double]
     private let unknownScore: Double
     private let unknownID: Int32
-    /// Sums as sentencepiece's `EncodeOptimized` has them, floats except for one comparison. Without it, doubles, as
-    /// `encode_optimized` of the `tokenizers` library has them.
+    /// Sums in floats, as sentencepiece's `EncodeOptimized` has them; without it, in doubles, as `encode_optimized` of
+    /// the `tokenizers` library has them.
     private let roundsToFloat: Bool
 
     init(trie: PieceTrie, scores: [Double], unknownScore: Double, unknownID: Int32, roundsToFloat: Bool) {
@@ -36,13 +36,11 @@ struct UnigramModel: Sendable {
     func path(through text: Span<UInt8>) -> [Cut] {
         let count = text.count
         var steps = [Step](repeating: Step(), count: count + 1)
-        func offer(_ end: Int, _ candidate: Double, _ start: Int, _ id: Int32, isRounded: Bool) {
-            // A candidate is compared before it is rounded: in C++ its sum is a double, and what it is stored in is a
-            // float.
-            let value = isRounded ? Double(Float(candidate)) : candidate
-            if steps[end].start == -1 || value > steps[end].score {
-                let stored = roundsToFloat ? Double(Float(candidate)) : candidate
-                steps[end] = Step(score: stored, start: Int32(start), id: id)
+        func offer(_ end: Int, _ sum: Double, _ start: Int, _ id: Int32) {
+            // The sum of two floats is exact enough in a double that rounding it gives the sum in floats.
+            let candidate = roundsToFloat ? Double(Float(sum)) : sum
+            if steps[end].start == -1 || candidate > steps[end].score {
+                steps[end] = Step(score: candidate, start: Int32(start), id: id)
             }
         }
         var start = 0
@@ -58,11 +56,11 @@ struct UnigramModel: Sendable {
                 end += 1
                 let id = trie.id(at: node)
                 if id == PieceTrie.none { continue }
-                offer(end, scores[Int(id)] + soFar, start, id, isRounded: false)
+                offer(end, scores[Int(id)] + soFar, start, id)
                 hasCharacter = hasCharacter || end - start == length
             }
             if !hasCharacter {
-                offer(start + length, unknownScore + soFar, start, unknownID, isRounded: roundsToFloat)
+                offer(start + length, unknownScore + soFar, start, unknownID)
             }
             start += length
         }
