@@ -29,7 +29,7 @@ SAMPLE = pathlib.Path(__file__).resolve().parent / "samples/chelsea.jpg"
 
 
 class Hub(http.server.BaseHTTPRequestHandler):
-    """As much of the hub as downloads need; large files lie under another address."""
+    """As much of the hub as downloads need; large files lie with another host."""
 
     protocol_version = "HTTP/1.1"
     root, tags, transfers = None, {}, 0
@@ -67,7 +67,7 @@ class Hub(http.server.BaseHTTPRequestHandler):
             at = parts.index("resolve")
             path = Hub.root.joinpath(*parts[:at], *parts[at + 2 :])
             if path.is_file() and path.stat().st_size > 1 << 16:
-                place = f"http://{self.headers['Host']}/cdn/{path.relative_to(Hub.root)}"
+                place = f"http://localhost:{self.server.server_port}/cdn/{path.relative_to(Hub.root)}"
                 size = path.stat().st_size
                 return self.answer(302, {"Location": place, "X-Linked-Etag": self.tag(path), "X-Linked-Size": size})
             if path.is_file():
