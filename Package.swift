@@ -34,7 +34,9 @@ let package = Package(
 
         // The model and what stands before the device
         .target(name: "CLIPModel", dependencies: ["CLIPCompute", "Checkpoints"], swiftSettings: swift),
-        .target(name: "CLIPInput", dependencies: ["CImageCodecs", "CMergeTable", "CTextTables"], swiftSettings: swift),
+        .target(
+            name: "CLIPInput", dependencies: ["Checkpoints", "CImageCodecs", "CMergeTable", "CTextTables"],
+            swiftSettings: swift),
         .target(name: "Checkpoints", swiftSettings: swift),
         .target(name: "CLIPHub", dependencies: ["CHub", "Checkpoints"], swiftSettings: swift),
         .target(name: "CHub", exclude: ["Data"]),
@@ -63,7 +65,7 @@ let package = Package(
 
         // Tests
         .testTarget(
-            name: "CLIPInputTests", dependencies: ["CLIPInput"], exclude: ["Fixtures"], swiftSettings: swift),
+            name: "CLIPInputTests", dependencies: ["CLIPInput", "Checkpoints"], exclude: ["Fixtures"], swiftSettings: swift),
         .testTarget(
             name: "CheckpointsTests", dependencies: ["Checkpoints"], exclude: ["Fixtures"], swiftSettings: swift),
         .testTarget(

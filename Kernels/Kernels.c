@@ -39,12 +39,30 @@ static const unsigned char rows[] = {
 static const unsigned char peak[] = {
 #embed "OpenCL/peak.cl"
 };
+static const unsigned char nvidia_ptx[] = {
+#embed "OpenCL/nvidia/ptx.cl"
+};
+static const unsigned char nvidia_epilogue[] = {
+#embed "OpenCL/nvidia/epilogue.cl"
+};
+static const unsigned char mma_linear[] = {
+#embed "OpenCL/mma/linear.cl"
+};
+static const unsigned char mma_attention[] = {
+#embed "OpenCL/mma/attention.cl"
+};
+static const unsigned char wgmma_linear[] = {
+#embed "OpenCL/wgmma/linear.cl"
+};
 
 #define SOURCE(name) {#name, name, sizeof(name)}
+#define SOURCE_IN(folder, name) {#folder "/" #name, folder##_##name, sizeof(folder##_##name)}
 static const CLIPKernelSource sources[] = {
     SOURCE(prelude),   SOURCE(linear), SOURCE(convolution), SOURCE(norm),        SOURCE(attention), SOURCE(pooledAttention),
     SOURCE(patches),   SOURCE(pixels), SOURCE(tokens),      SOURCE(averagePool), SOURCE(rows),
     SOURCE(peak),
+    SOURCE_IN(nvidia, ptx), SOURCE_IN(nvidia, epilogue), SOURCE_IN(mma, linear), SOURCE_IN(mma, attention),
+    SOURCE_IN(wgmma, linear),
 };
 
 const CLIPKernelSource *clip_opencl_kernel(const char *name) {

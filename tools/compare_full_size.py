@@ -1,13 +1,19 @@
-"""Compares full-size embeddings of `clip-gpu` with transformers', on each device, and their bytes at each batch size.
+"""Compares full-size embeddings of `clip-gpu` with transformers' or open_clip's, on each device, and their bytes at each
+batch size.
 
     python tools/make_checkpoints.py FOLDER --models ViT-B-32
     python tools/compare_full_size.py FOLDER/ViT-B-32 [--devices cpu opencl:0] [--batches 1 3 16]
+    python tools/compare_full_size.py --model RN50-quickgelu [--scratch FOLDER]
+
+The first form takes a folder of transformers' `CLIPModel`. --model takes the name of one of open_clip's configurations,
+whose weights it draws and writes as open_clip would, into a folder that is deleted afterwards; texts are compared where
+the tokenizer is CLIP's.
 
 Pictures are normalised noise and smooth gradients, texts are of many lengths; token ids are `clip-gpu tokenize`'s, so
-that only the model is compared. transformers computes in float64. For each device the worst relative error of an
+that only the model is compared. The reference computes in float64. For each device the worst relative error of an
 embedding is printed, the least cosine after the mean of the set is subtracted (embeddings of one model point the same
-way, which hides differences), and whether all batch sizes gave the same bytes. Exits with 1 where the error is above
-the limit or bytes differ.
+way, which hides differences), whether all batch sizes gave the same bytes, and each tower's time and peak memory beside
+its weights'. Exits with 1 where the error is above the limit or bytes differ.
 """
 
 import argparse
@@ -16,9 +22,11 @@ import pathlib
 import subprocess
 import sys
 import tempfile
+import time
 
 import numpy as np
 import torch
+from safetensors.torch import save_file
 from transformers import CLIPModel
 
 TEXTS = ["", "a", "a photo of a cat", "a diagram", "two dogs run after a red ball on the beach at dusk",
@@ -31,6 +39,25 @@ def run(binary: str, *arguments: str) -> bytes:
     if finished.returncode != 0:
         sys.exit(f"{binary} {' '.join(arguments)} failed:\n{finished.stderr.decode()}")
     return finished.stdout
+
+
+def measured(binary: str, *arguments: str) -> tuple[float, int]:
+    """Seconds and peak resident bytes of a run."""
+    start, peak = time.monotonic(), 0
+    child = subprocess.Popen([binary, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    # Not `ru_maxrss`, which counts what this process had when it forked.
+    while child.poll() is None:
+        try:
+            status = pathlib.Path(f"/proc/{child.pid}/status").read_text()
+        except OSError:
+            break
+        for line in status.splitlines():
+            if line.startswith("VmHWM:"):
+                peak = max(peak, int(line.split()[1]) * 1024)
+        time.sleep(0.005)
+    if child.wait() != 0:
+        sys.exit(f"{binary} {' '.join(arguments)} failed")
+    return time.monotonic() - start, peak
 
 
 def pictures(count: int, size: int) -> np.ndarray:
@@ -53,9 +80,29 @@ def expected(folder: pathlib.Path, pixels: np.ndarray, ids: list[list[int]]) -> 
     return torch.cat(rows).numpy()
 
 
+def open_clip_model(name: str, folder: pathlib.Path):
+    """A model of open_clip's with drawn weights, written as open_clip does; and its configuration."""
+    import open_clip
+    from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg, CustomTextCLIP
+
+    from make_open_clip_fixtures import draw
+
+    config = open_clip.get_model_config(name) or sys.exit(f"open_clip has no configuration {name}")
+    full = json.loads(json.dumps(config))
+    kind = CustomTextCLIP if config.pop("custom_text", False) else CLIP
+    vision, text = CLIPVisionCfg(**config.pop("vision_cfg")), CLIPTextCfg(**config.pop("text_cfg"))
+    model = draw(kind(**config, vision_cfg=vision, text_cfg=text), 1)
+    state = {key: value.contiguous() for key, value in model.state_dict().items()}
+    save_file(state, folder / "open_clip_model.safetensors")
+    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": full, "preprocess_cfg": {}}))
+    return model, full
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("checkpoint", type=pathlib.Path)
+    parser.add_argument("checkpoint", type=pathlib.Path, nargs="?")
+    parser.add_argument("--model", help="one of open_clip's configurations, such as RN50-quickgelu")
+    parser.add_argument("--scratch", help="where the weights of --model are written")
     parser.add_argument("--binary", default=str(pathlib.Path(__file__).parent.parent / ".build/release/clip-gpu"))
     parser.add_argument("--devices", nargs="+", help="default: all that `clip-gpu devices` lists")
     parser.add_argument("--precision", default="fp32")
@@ -63,29 +110,60 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=9)
     parser.add_argument("--limit", type=float, default=1e-4, help="worst relative error of an embedding")
     arguments = parser.parse_args()
-
-    devices = arguments.devices
-    if not devices:
+    if (arguments.checkpoint is None) == (arguments.model is None):
+        parser.error("name a checkpoint or a --model")
+    if not arguments.devices:
         listed = run(arguments.binary, "devices", "--json").decode()
-        devices = [json.loads(line)["device"] for line in listed.splitlines()]
-    config = json.loads((arguments.checkpoint / "config.json").read_text())
-    pixels = pictures(arguments.images, config["vision_config"].get("image_size", 224))
-    ids = [json.loads(line) for line in run(arguments.binary, "tokenize", "--truncate", "--", *TEXTS).splitlines()]
-    reference = expected(arguments.checkpoint, pixels, ids)
-    parts = {"image": slice(0, len(pixels)), "text": slice(len(pixels), None)}
+        arguments.devices = [json.loads(line)["device"] for line in listed.splitlines()]
+    if arguments.checkpoint is not None:
+        config = json.loads((arguments.checkpoint / "config.json").read_text())
+        pixels = pictures(arguments.images, config["vision_config"].get("image_size", 224))
+        ids = tokens(arguments.binary)
+        reference = expected(arguments.checkpoint, pixels, ids)
+        sys.exit(compare(arguments, arguments.checkpoint, pixels, TEXTS, reference, {}))
+    with tempfile.TemporaryDirectory(dir=arguments.scratch) as name:
+        folder = pathlib.Path(name) / arguments.model
+        folder.mkdir()
+        model, config = open_clip_model(arguments.model, folder)
+        weights = {"image": sum(p.numel() for p in model.visual.parameters()) * 4}
+        weights["text"] = sum(p.numel() for p in model.parameters()) * 4 - weights["image"]
+        pixels = pictures(arguments.images, config["vision_cfg"]["image_size"])
+        texts = [] if config["text_cfg"].get("hf_tokenizer_name") else TEXTS
+        with torch.inference_mode():
+            rows = []
+            if texts:
+                ids = torch.tensor(tokens(arguments.binary))
+                model.double()
+                rows = [model.encode_text(row[None]) for row in ids]
+            visual = model.visual.double()
+            del model
+            rows = [visual(torch.from_numpy(p[None]).double()) for p in pixels] + rows
+        reference = torch.cat(rows).numpy()
+        del visual, rows
+        sys.exit(compare(arguments, folder, pixels, texts, reference, weights))
 
+
+def tokens(binary: str) -> list[list[int]]:
+    """None of the texts holds a special token, so both flavours of CLIP's tokenizer agree."""
+    return [json.loads(line) for line in run(binary, "tokenize", "--truncate", "--", *TEXTS).splitlines()]
+
+
+def compare(arguments, checkpoint: pathlib.Path, pixels, texts: list[str], reference, weights: dict[str, int]) -> int:
     failed = False
+    parts = {"image": slice(0, len(pixels)), "text": slice(len(pixels), None)}
+    if not texts:
+        del parts["text"]
+    model = ["--model", str(checkpoint), "--precision", arguments.precision]
     with tempfile.TemporaryDirectory() as folder:
-        source = str(pathlib.Path(folder) / "pixels.npy")
+        source, output = str(pathlib.Path(folder) / "pixels.npy"), str(pathlib.Path(folder) / "out.npy")
         np.save(source, pixels)
-        for device in devices:
+        sentences = [part for text in texts for part in ("--text", text)]
+        for device in arguments.devices:
+            about = f"{checkpoint.name} {device} {arguments.precision}"
             results = []
             for batch in arguments.batches:
-                output = str(pathlib.Path(folder) / "out.npy")
-                texts = [part for text in TEXTS for part in ("--text", text)]
-                run(arguments.binary, "embed", "--model", str(arguments.checkpoint), "--device", device, "--precision",
-                    arguments.precision, "--batch-size", str(batch), "--raw", "--format", "npy", "--output", output,
-                    source, *texts)
+                run(arguments.binary, "embed", *model, "--device", device, "--batch-size", str(batch), "--raw", "--format",
+                    "npy", "--output", output, source, *sentences)
                 results.append(np.load(output))
             same = all(r.tobytes() == results[0].tobytes() for r in results)
             failed |= not same
@@ -95,11 +173,17 @@ def main() -> None:
                 found, wanted = found - wanted.mean(0), wanted - wanted.mean(0)
                 cosine = ((found * wanted).sum(1) / np.linalg.norm(found, axis=1) / np.linalg.norm(wanted, axis=1)).min()
                 failed |= not error <= arguments.limit
-                print(f"{arguments.checkpoint.name} {device} {arguments.precision} {name}: relative error {error:.2e}, "
-                      f"least centred cosine 1 - {1 - cosine:.1e}, {len(wanted)} embeddings")
-            print(f"{arguments.checkpoint.name} {device} {arguments.precision}: batches {arguments.batches} "
-                  f"{'give the same bytes' if same else 'DIFFER'}")
-    sys.exit(1 if failed else 0)
+                print(f"{about} {name}: relative error {error:.2e}, least centred cosine 1 - {1 - cosine:.1e}, "
+                      f"{len(wanted)} embeddings", flush=True)
+            print(f"{about}: batches {arguments.batches} {'give the same bytes' if same else 'DIFFER'}", flush=True)
+            for name in parts:
+                inputs = [source] if name == "image" else sentences
+                seconds, peak = measured(arguments.binary, "embed", *model, "--device", device, "--batch-size",
+                                         str(arguments.batches[0]), "--format", "npy", "--output", output, *inputs)
+                beside = f", {peak / weights[name]:.2f} times its weights in float32" if name in weights else ""
+                print(f"{about} {name} alone, batches of {arguments.batches[0]}: {seconds:.1f} s from start to end, peak "
+                      f"{peak / 2**20:.0f} MiB{beside}", flush=True)
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

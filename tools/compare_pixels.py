@@ -4,11 +4,13 @@
 Draws pictures over all formats, Pillow modes, sizes and shapes (one pixel wide ones included), writes them into a
 temporary folder, runs `BINARY preprocess FILES --output X.npy` and compares the numbers with those of openai-clip's
 `_transform(n)`. Not a bit may differ. With --damage it also cuts and flips bytes: what Pillow refuses must be refused,
-and what both read must give the same bytes; what we alone refuse is listed.
+and what both read must give the same bytes; what we alone refuse is listed. With --preprocess, a `preprocess_cfg` of
+open_clip's, the reference is open_clip's `image_transform`, and ours that of a model folder which says so.
 
     tools/compare_pixels.py .build/release/clip-gpu [--count 1000] [--size 224] [--seed 0] [--damage]
+    tools/compare_pixels.py .build/release/clip-gpu --preprocess '{"resize_mode": "longest", "fill_color": 77}'
 
-Needs Pillow 13, numpy, torch, torchvision and openai-clip.
+Needs Pillow 13, numpy, torch, torchvision, openai-clip and open_clip.
 """
 
 import argparse
@@ -44,6 +46,24 @@ def reference_transform(size):
             ToTensor(),
             Normalize((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
         ])
+
+
+def model_folder(folder, preprocess, size):
+    """A model whose pictures are of this size and made this way: a fixture's weights."""
+    fixture = Path(__file__).resolve().parent.parent / "Tests/CLIPModelTests/Fixtures/open-clip-plain"
+    config = json.loads((fixture / "open_clip_config.json").read_text())
+    config["model_cfg"]["vision_cfg"]["image_size"] = size
+    config["preprocess_cfg"] = preprocess
+    folder.mkdir()
+    (folder / "open_clip_config.json").write_text(json.dumps(config))
+    (folder / "open_clip_model.safetensors").write_bytes((fixture / "open_clip_model.safetensors").read_bytes())
+    return folder
+
+
+def open_clip_transform(preprocess, size):
+    from open_clip.transform import image_transform
+
+    return image_transform(size, is_train=False, **preprocess)
 
 
 def draw_size(random_):
@@ -286,10 +306,10 @@ def reference(transform, path, formats=("JPEG", "PNG", "GIF", "WEBP")):
         return None, f"{type(error).__name__}: {error}"
 
 
-def ours(binary, paths, size, folder):
+def ours(binary, paths, how_made, folder):
     """Rows by path, and messages by path."""
     output = folder / "ours.npy"
-    command = [*binary, "preprocess", *map(str, paths), "--size", str(size), "--output", str(output)]
+    command = [*binary, "preprocess", *map(str, paths), *how_made, "--output", str(output)]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode not in (0, 1):
         sys.exit(f"{' '.join(command[:3])} … ended with {done.returncode}:\n{done.stderr[-2000:]}")
@@ -299,7 +319,7 @@ def ours(binary, paths, size, folder):
     else:
         failed = {path for path in map(str, paths) if re.search(re.escape(path) + r"\b", done.stderr)}
         kept = [path for path in map(str, paths) if path not in failed]
-    rows = np.load(output) if kept else np.zeros((0, 3, size, size), np.float32)
+    rows = np.load(output) if kept else []
     if len(rows) != len(kept):
         sys.exit(f"{len(rows)} rows for {len(kept)} pictures")
     return dict(zip(kept, rows)), done.stderr
@@ -312,6 +332,7 @@ def main():
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--damage", action="store_true")
+    parser.add_argument("--preprocess", type=json.loads, help="a preprocess_cfg of open_clip's, without a size")
     parser.add_argument("--keep", help="a folder to copy differing pictures to")
     options = parser.parse_args()
     random_ = random.Random(options.seed)
@@ -320,6 +341,10 @@ def main():
     counts, wrong, stricter, refused = collections.Counter(), [], [], 0
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        how_made = ["--size", str(options.size)]
+        if options.preprocess is not None:
+            how_made = ["--model", str(model_folder(folder / "model", options.preprocess, options.size))]
+            transform = open_clip_transform(options.preprocess, options.size)
         for start in range(0, options.count, 100):
             pictures = []
             for index in range(start, min(start + 100, options.count)):
@@ -330,7 +355,7 @@ def main():
                 path = folder / f"{index}.{ending}"
                 path.write_bytes(data)
                 pictures.append((kind, path))
-            rows, messages = ours(options.binary, [path for _, path in pictures], options.size, folder)
+            rows, messages = ours(options.binary, [path for _, path in pictures], how_made, folder)
             for kind, path in pictures:
                 expected, mode = reference(transform, path)
                 found = rows.get(str(path))

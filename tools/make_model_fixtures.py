@@ -79,6 +79,24 @@ def draw(model, seed):
     return model.eval()
 
 
+@torch.no_grad()
+def resized(name, model, size, context):
+    """Features of pictures of another size than the model's, with `interpolate_pos_encoding`."""
+    generator = torch.Generator().manual_seed(size)
+    pixels = 1.2 * torch.randn(PICTURES, 3, size, size, generator=generator)
+    ids = torch.randint(3, model.config.text_config.vocab_size, (SENTENCES, context), generator=generator)
+    double = copy.deepcopy(model).double()
+    images = double.get_image_features(pixels.double(), interpolate_pos_encoding=True).pooler_output
+    texts = double.get_text_features(ids).pooler_output
+    folder = FIXTURES / f"{name}-{size}"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    save_fixture(folder, {"inputs.pixel_values": pixels, "inputs.input_ids": ids,
+                          "inputs.lengths": torch.full((SENTENCES,), context),
+                          "vision.features": images.float(), "text.features": texts.float()},
+                 {"seed": size}, f"{name} with pictures of {size} pixels")
+
+
 def family(name, model, seed, tokenizer=None):
     """Features and logits of a model in double; texts end with 2 and are filled up with 0."""
     spec, folder = model.config, FIXTURES / name
@@ -97,7 +115,8 @@ def family(name, model, seed, tokenizer=None):
         texts = double.get_text_features(ids).pooler_output
     save_model(model, folder)
     if tokenizer is not None:
-        tokenizer.save_pretrained(folder)
+        processor = transformers.SiglipImageProcessor(size={"height": size, "width": size}, resample=2)
+        transformers.SiglipProcessor(processor, tokenizer).save_pretrained(folder)
     values = {"vision.features": images, "text.features": texts, "logits_per_image": output.logits_per_image}
     for key, value in values.items():
         share = ((value - value.mean(0)).norm(dim=1) / value.norm(dim=1)).min().item()
@@ -277,8 +296,11 @@ def main():
             few = {key: values[key] for key in ("vision.features", "text.features", "logits_per_image")}
             save_fixture(folder, few, spec, f"features of the weights rounded to {short}, computed in double")
 
-    family("siglip", SiglipModel(SiglipConfig(text_config=SIGLIP["text"], vision_config=SIGLIP["vision"])), 22,
-           tiny_tokenizer())
+    siglip = SiglipModel(SiglipConfig(text_config=SIGLIP["text"], vision_config=SIGLIP["vision"]))
+    family("siglip", siglip, 22, tiny_tokenizer())
+    for size in (42, 21):
+        resized("tiny-quick-gelu", build(MODELS["tiny-quick-gelu"]), size, 19)
+        resized("siglip", siglip, size, 13)
     family("metaclip2", MetaClip2Model(MetaClip2Config(
         text_config=METACLIP2["text"], vision_config=METACLIP2["vision"], projection_dim=24)), 23)
 

@@ -23,13 +23,17 @@ from open_clip.factory import _MODEL_CONFIGS
 OUTPUT = pathlib.Path(__file__).resolve().parent.parent / "Sources/CHub/Data/models.json"
 
 
-def refusal(name, configuration):
-    """What keeps an architecture from being opened, or none. SigLIP's image towers are timm's in name only."""
+# The text towers of transformers that Sources/CLIPModel/OpenCLIPTextTower.swift knows by name.
+TEXT_TOWERS = ["xlm-roberta-base", "xlm-roberta-large", "google/mt5-base", "google/mt5-xl"]
+
+
+def refusal(configuration):
+    """What keeps an architecture from being opened, or none."""
     timm = configuration["vision_cfg"].get("timm_model_name")
     text = configuration["text_cfg"].get("hf_model_name")
     if timm and "_siglip_" not in timm:
         return f"timm's image tower {timm}"
-    if text:
+    if text and text not in TEXT_TOWERS:
         return f"transformers' text tower {text}"
     return None
 
@@ -55,7 +59,7 @@ def main():
         if name.endswith("-quickgelu"):
             continue  # the same weights again: a tag here says itself that it needs QuickGELU
         configuration = _MODEL_CONFIGS[name]
-        reason = refusal(name, configuration)
+        reason = refusal(configuration)
         if reason:
             refused[name] = reason
             continue

@@ -19,7 +19,7 @@ import open_clip.model
 import timm
 import torch
 import transformers
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 FIXTURES = Path(__file__).resolve().parent.parent / "Tests" / "CLIPModelTests" / "Fixtures"
@@ -247,6 +247,38 @@ def main():
     names += [name for name in FOLDERS if name not in names]
     for seed, name in enumerate(names, 40):
         folder_model(name, FOLDERS[name], seed)
+    for size, context in ((42, 9), (21, 20)):
+        resized(size, context)
+
+
+def resized(size, context):
+    """Features of open-clip-plain's and open-clip-siglip's weights at other sizes, as open_clip resizes positions."""
+    spec = FOLDERS["plain"]["model"]
+    model = open_clip.model.CLIP(
+        spec["embed_dim"], open_clip.model.CLIPVisionCfg(**{**spec["vision_cfg"], "image_size": size}),
+        open_clip.model.CLIPTextCfg(**{**spec["text_cfg"], "context_length": context})).eval()
+    state = load_file(FIXTURES / "open-clip-plain" / "open_clip_model.safetensors")
+    open_clip.model.resize_pos_embed(state, model)
+    open_clip.model.resize_text_pos_embed(state, model)
+    model.load_state_dict(state)
+    save(fresh(f"open-clip-plain-{size}"), model, *inputs(size, size, context, spec["text_cfg"]["vocab_size"]))
+
+    model = siglip().eval()
+    model.load_state_dict(load_file(FIXTURES / "open-clip-siglip" / "open_clip_model.safetensors"))
+    model.visual.set_input_size(size)
+    save(fresh(f"open-clip-siglip-{size}"), model, *inputs(size, size, 13, 130, padding=0))
+
+
+def siglip():
+    config = copy.deepcopy(FOLDERS["siglip"]["model"])
+    config.pop("custom_text")
+    create = timm.create_model
+    timm.create_model = lambda *names, **options: create(*names, **options, **FOLDERS["siglip"]["timm"])
+    model = open_clip.model.CustomTextCLIP(
+        **{**config, "vision_cfg": open_clip.model.CLIPVisionCfg(**config["vision_cfg"]),
+           "text_cfg": open_clip.model.CLIPTextCfg(**config["text_cfg"])})
+    timm.create_model = create
+    return model
 
 
 def folder_model(name, spec, seed):

@@ -4,7 +4,7 @@
 #include <stddef.h>
 
 typedef struct {
-    /// The file's name without folder and ending: "linear".
+    /// The file's path below OpenCL/ without ending: "linear", "mma/linear".
     const char *_Nonnull name;
     const unsigned char *_Nonnull text;
     size_t length;

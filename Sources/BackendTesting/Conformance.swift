@@ -67,6 +67,21 @@ package enum Conformance {
     package static var tiny: [ConformanceCase] { full.filter { $0.size == .tiny } }
     package static var quick: [ConformanceCase] { full.filter { $0.size <= .small } }
     package static let full: [ConformanceCase] = makeCases()
+    /// What a vision and a text transformer run, in a CLIP's own head width: a check at every start, for which a device
+    /// builds no kernel that the model does not need.
+    package static let start: [ConformanceCase] = [
+        ConformanceCase(LinearCase(rows: 50, inputs: 128, outputs: 192, norm: .layer, activation: .quickGELU), .small),
+        ConformanceCase(LinearCase(rows: 50, inputs: 192, outputs: 128, residual: true), .small),
+        ConformanceCase(
+            AttentionCase(lengths: [50, 50], inputs: 128, heads: 2, keyWidth: 64, valueWidth: 64, norm: .layer), .small),
+        ConformanceCase(
+            AttentionCase(lengths: [7, 77], inputs: 128, heads: 2, keyWidth: 64, valueWidth: 64, mask: .causal), .small),
+        ConformanceCase(
+            PooledAttentionCase(
+                query: .row, lengths: [50, 50], inputs: 128, heads: 2, keyWidth: 64, valueWidth: 64, outputs: 128,
+                norm: .layer), .small),
+        ConformanceCase(TokensCase(lengths: [3, 1], vocabulary: 9, columns: 128), .small),
+    ]
 
     /// Runs the cases one after the other on one backend.
     package static func run<B: Backend>(_ cases: [ConformanceCase], on backend: B) -> [ConformanceResult] {

@@ -63,6 +63,27 @@ package enum Figures {
     private static let width = 768
 
     /// The four products of a block, as the block runs them, and the patches of 32 by 32.
+    /// Seconds of one product of these sizes with bias, activation and residual.
+    package static func product<B: Backend>(
+        on backend: B, rows: Int, inputs: Int, outputs: Int, activation: Activation, residual: Bool, seconds: Double
+    ) throws -> Double {
+        let linear = try backend.prepare(
+            LinearParameters(
+                weight: HostMatrix(tensor([outputs, inputs])), bias: [tensor([outputs])], activation: activation))
+        try backend.begin()
+        let x = try backend.upload(values(rows * inputs), rows: rows, columns: inputs)
+        let y = try backend.upload(values(rows * outputs), rows: rows, columns: outputs)
+        let elapsed = try time(backend, seconds) {
+            if residual {
+                try backend.linear(x, linear, addingTo: y)
+            } else {
+                _ = try backend.linear(x, linear)
+            }
+        }
+        _ = try backend.wait(backend.submit(backend.selectRows(y, [0])))
+        return elapsed
+    }
+
     private static func products<B: Backend>(_ backend: B, _ seconds: Double) throws -> [OperationFigure] {
         let rows = backend.preferredRows(width: width)
         func parameters(_ inputs: Int, _ outputs: Int, normed: Bool = false, _ activation: Activation = .none)

@@ -1,5 +1,8 @@
 // Items per second of a model on a device: tensor in, embedding out.
 
+import CLIPCompute
+import CLIPModel
+
 /// What one measurement found.
 public struct BenchmarkResult: Sendable {
     /// The tower.
@@ -14,11 +17,22 @@ public struct BenchmarkResult: Sendable {
     public let spread: Double
     /// Batches measured.
     public let runs: Int
+    /// Billions of operations (two for a multiply-add) that one batch's matrix products need.
+    public let gigaoperations: Double
+    /// Billions of operations per second out of registers, on all threads: what no product can exceed. In int8 those of
+    /// bytes. None where the device does not tell.
+    public let peak: Double?
     let precision: Precision
     let device: DeviceDescription
 
     /// By the median.
     public var itemsPerSecond: Double { Double(batch) / medianSeconds }
+
+    /// GFLOP/s; in int8, GOP/s.
+    public var rate: Double { gigaoperations / medianSeconds }
+
+    /// `rate` as a share of `peak`.
+    public var shareOfPeak: Double? { peak.map { rate / $0 } }
 
     /// One JSON object.
     public var json: String {
@@ -26,7 +40,8 @@ public struct BenchmarkResult: Sendable {
             + (length.map { "\"length\": \($0), " } ?? "")
             + "\"precision\": \"\(precision.rawValue)\", \"device\": \(JSONText.quoted(device.description)), "
             + "\"items_per_second\": \(itemsPerSecond), \"median_seconds\": \(medianSeconds), \"spread\": \(spread), "
-            + "\"runs\": \(runs)}"
+            + "\"runs\": \(runs), \"gflops\": \(rate), \"peak_gflops\": \(peak.map { "\($0)" } ?? "null"), "
+            + "\"share_of_peak\": \(shareOfPeak.map { "\($0)" } ?? "null")}"
     }
 }
 
@@ -40,21 +55,28 @@ extension CLIP {
     ) throws -> BenchmarkResult {
         var generator = SplitMix64(state: 0x5EED)
         let run: () throws -> Job
+        let work: Double
         let tokens = length ?? information.contextLength
         switch kind {
         case .image:
             let side = information.imageSize
             let bytes = (0..<(batch * side * side * 3)).map { _ in UInt8(truncatingIfNeeded: generator.next()) }
             run = { try self.begin(.bytes(bytes)) }
+            work = try gigaoperations(.image) { encoder in
+                _ = try bytes.withUnsafeBufferPointer {
+                    try encoder.encodeImages(Pixels(.bytes($0), count: batch, height: side, width: side))
+                }
+            }
         case .text:
             let end = information.endOfText
             let ids = (0..<batch).map { _ in
                 [end - 1] + (0..<(tokens - 2)).map { _ in Int32(generator.next() % UInt64(end - 1)) } + [end]
             }
             run = { try self.begin(.tokens(ids)) }
+            work = try gigaoperations(.text) { _ = try $0.encodeTexts(ids) }
         }
         let times = try measured(seconds: seconds, shouldStop: shouldStop) { _ = try finish(run(), normalized: false) }
-        return result(kind, batch: batch, length: kind == .text ? Double(tokens) : nil, times: times)
+        return try result(kind, batch: batch, length: kind == .text ? Double(tokens) : nil, work: work, times: times)
     }
 
     /// Measures passes over texts that differ in length, `batch` of them at a time and in their order, for about
@@ -69,10 +91,11 @@ extension CLIP {
         let times = try measured(seconds: seconds, shouldStop: shouldStop) {
             for batch in batches where !shouldStop() { _ = try finish(begin(.tokens(batch)), normalized: false) }
         }
+        let work = try gigaoperations(.text) { _ = try $0.encodeTexts(ids) }
         let share = Double(batch) / Double(max(ids.count, 1))
-        return result(
+        return try result(
             .text, batch: batch, length: Double(ids.reduce(0) { $0 + $1.count }) / Double(max(ids.count, 1)),
-            times: times.map { $0 * share })
+            work: work * share, times: times.map { $0 * share })
     }
 
     /// Wall times of `run`, sorted: at least three, and as many as fit into `seconds`. One run goes before.
@@ -88,13 +111,25 @@ extension CLIP {
         return times.sorted()
     }
 
+    /// What the matrix products of one tower need for the inputs that `run` encodes.
+    private func gigaoperations(
+        _ tower: CLIPModel.Towers, _ run: (CLIPEncoder<CountingBackend>) throws -> Void
+    ) throws -> Double {
+        try CLIP.translatingErrors {
+            let counter = CountingBackend()
+            try run(CLIPEncoder(reopen(), backend: counter, towers: tower))
+            return 2e-9 * Double(counter.multiplyAdds)
+        }
+    }
+
     private func result(
-        _ kind: EmbeddingInput.Kind, batch: Int, length: Double?, times: [Double]
-    ) -> BenchmarkResult {
+        _ kind: EmbeddingInput.Kind, batch: Int, length: Double?, work: Double, times: [Double]
+    ) throws -> BenchmarkResult {
         func quantile(_ share: Double) -> Double { times.isEmpty ? 1 : times[Int(share * Double(times.count - 1))] }
         return BenchmarkResult(
             kind: kind, batch: batch, length: length, medianSeconds: quantile(0.5),
-            spread: (quantile(0.75) - quantile(0.25)) / 2 / quantile(0.5), runs: times.count, precision: precision,
+            spread: (quantile(0.75) - quantile(0.25)) / 2 / quantile(0.5), runs: times.count,
+            gigaoperations: work, peak: times.isEmpty ? nil : try measurePeak.map { try $0() * 1e-9 }, precision: precision,
             device: device)
     }
 }

@@ -57,41 +57,26 @@ public final class CLIP {
     private let engine: Engine
     private let loaded: [LoadedDevice]
     private let images: ImagePreprocessor
-    private let tokenizer: BytePairTokenizer
+    /// None where only pictures will be embedded.
+    private let tokenizer: (any TextTokenizer)?
+    /// For benchmarks: the model once more, and the peak of the device, where it is one.
+    let reopen: () throws -> ModelCheckpoint
+    let measurePeak: (() throws -> Double)?
 
-    private init(_ model: ModelCheckpoint, _ selection: DeviceSelection, towers: Towers) throws {
+    private init(
+        _ model: ModelCheckpoint, _ selection: DeviceSelection, towers: Towers,
+        reopen: @escaping () throws -> ModelCheckpoint
+    ) throws {
+        self.reopen = reopen
         information = ModelInformation(model)
         images = ImagePreprocessor(try Preprocessing(model.configuration.preprocessing))
-        switch model.configuration.tokenizer {
-        case .openAI: tokenizer = BytePairTokenizer(specialTokens: .openAI)
-        case .openCLIP: tokenizer = BytePairTokenizer(specialTokens: .openCLIP)
-        case .other, .folder:
-            let name =
-                switch model.configuration.tokenizer {
-                case .folder(let folder): folder.path
-                case .other(let name): name
-                default: ""
-                }
-            tokenizer = BytePairTokenizer(specialTokens: .openCLIP)
-            if towers.contains(.text) {
-                throw CLIPError(
-                    .model,
-                    "\(model.weights.name) was trained with the tokenizer \(name), which cannot be read yet; "
-                        + "only its pictures can be embedded.")
-            }
-        }
-        let vocabulary = model.configuration.text.vocabularySize
-        if towers.contains(.text), vocabulary != tokenizer.vocabularySize {
-            throw CLIPError(
-                .model,
-                "\(model.weights.name) has a vocabulary of \(vocabulary) tokens: its sentences need another "
-                    + "tokenizer than CLIP's of \(tokenizer.vocabularySize); only its pictures can be embedded.")
-        }
+        tokenizer = towers.contains(.text) ? try textTokenizer(model) : nil
         var notices = selection.notices
         switch selection.devices {
         case .one(let opened):
             let worker = try opened.load(model, towers)
             engine = .own(worker)
+            measurePeak = opened.measurePeak
             loaded = [worker.device]
         case .several(let sources, let precision, let all):
             let pool = DevicePool(
@@ -99,6 +84,7 @@ public final class CLIP {
             if let failure = pool.failures.first, all || pool.devices.isEmpty { throw failure }
             notices += pool.failures.map { "a GPU is left out: \($0.description)" }
             engine = .pool(pool)
+            measurePeak = nil
             loaded = pool.devices
         }
         devices = loaded.map(\.description)
@@ -120,18 +106,20 @@ public final class CLIP {
     ///   - strict: whether a GPU that is asked for and missing is an error instead of a notice.
     ///   - towers: what will be encoded.
     ///   - activation: for files of weights that do not say which activation their model has.
+    ///   - imageSize: pixels a side of the pictures, where it is not to be the model's own; its positions are resized.
     ///   - progress: told how far a download is; a model that is named and not on this machine is fetched.
     /// - Throws: `CLIPError` with the code `.model`, `.device` or, for a download that cannot be kept, `.output`; and
     ///   what `progress` throws.
     public static func load(
         _ model: String? = nil, device: Device = .automatic, precision: Precision = .automatic, threads: Int? = nil,
-        strict: Bool = false, towers: Towers = .both, activation: Activation? = nil,
+        strict: Bool = false, towers: Towers = .both, activation: Activation? = nil, imageSize: Int? = nil,
         progress: DownloadProgress.Handler? = nil
     ) throws -> CLIP {
         try translatingErrors {
-            let checkpoint = try open(model, ModelOptions(activation: activation?.function), progress)
+            let options = ModelOptions(activation: activation?.function, imageSize: imageSize)
+            let checkpoint = { try open(model, options, progress) }
             let selection = try DeviceSelection(device, precision: precision, threads: threads, strict: strict)
-            return try CLIP(checkpoint, selection, towers: towers)
+            return try CLIP(checkpoint(), selection, towers: towers, reopen: checkpoint)
         }
     }
 
@@ -140,10 +128,12 @@ public final class CLIP {
     /// - Throws: `CLIPError` with the code `.model`, or `.output` for a download that cannot be kept; and what `progress`
     ///   throws.
     public static func inspect(
-        _ model: String? = nil, activation: Activation? = nil, progress: DownloadProgress.Handler? = nil
+        _ model: String? = nil, activation: Activation? = nil, imageSize: Int? = nil,
+        progress: DownloadProgress.Handler? = nil
     ) throws -> ModelInformation {
         try translatingErrors {
-            ModelInformation(try open(model, ModelOptions(activation: activation?.function), progress))
+            let options = ModelOptions(activation: activation?.function, imageSize: imageSize)
+            return ModelInformation(try open(model, options, progress))
         }
     }
 
@@ -151,7 +141,7 @@ public final class CLIP {
     static func open(
         _ model: String?, _ options: ModelOptions = ModelOptions(), _ progress: DownloadProgress.Handler? = nil
     ) throws -> ModelCheckpoint {
-        guard let model else { return try demonstration() }
+        guard let model else { return try demonstration(options) }
         if fileExists(model) { return try ModelCheckpoint.open(path: model, options: options) }
         let local = try ModelHub().resolve(ModelName(model), DownloadProgress.forwarding(to: progress))
         var options = options
@@ -161,14 +151,14 @@ public final class CLIP {
     }
 
     /// The model whose bytes are part of the program.
-    private static func demonstration() throws -> ModelCheckpoint {
+    private static func demonstration(_ options: ModelOptions) throws -> ModelCheckpoint {
         let weights = UnsafeRawBufferPointer(start: clip_demo_weights_bytes(), count: clip_demo_weights_count())
         let config = UnsafeRawBufferPointer(start: clip_demo_config_bytes(), count: clip_demo_config_count())
         let preprocessor = UnsafeRawBufferPointer(
             start: clip_demo_preprocessor_bytes(), count: clip_demo_preprocessor_count())
         return try ModelCheckpoint(
             weights: Safetensors.read(StaticMemory(weights, name: "the demonstration model")),
-            config: JSON(parsing: config), preprocessor: JSON(parsing: preprocessor))
+            config: JSON(parsing: config), preprocessor: JSON(parsing: preprocessor), options: options)
     }
 
     // MARK: Before the device
@@ -206,7 +196,9 @@ public final class CLIP {
         var options = PreparationOptions()
         options.truncatesText = truncate
         let preparer = preparer(options)
-        return TokenizedText(ids: try texts.map { try preparer.tokens($0) }, contextLength: information.contextLength)
+        return TokenizedText(
+            ids: try texts.map { try preparer.tokens($0) }, contextLength: information.contextLength,
+            paddingID: information.paddingID)
     }
 
     // MARK: On the device

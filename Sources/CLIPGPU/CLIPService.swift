@@ -36,12 +36,13 @@ public actor CLIPService {
     /// - Throws: `CLIPError` with the code `.model` or `.device`.
     public static func load(
         _ model: String? = nil, device: Device = .automatic, precision: Precision = .automatic, threads: Int? = nil,
-        strict: Bool = false, activation: Activation? = nil
+        strict: Bool = false, activation: Activation? = nil, imageSize: Int? = nil
     ) async throws -> CLIPService {
         let executor = QueueExecutor()
         return try await executor.run {
             let clip = try CLIP.load(
-                model, device: device, precision: precision, threads: threads, strict: strict, activation: activation)
+                model, device: device, precision: precision, threads: threads, strict: strict, activation: activation,
+                imageSize: imageSize)
             return CLIPService(clip, executor)
         }
     }
@@ -60,7 +61,8 @@ public actor CLIPService {
         var preparer = preparer
         preparer.options.truncatesText = truncate
         return TokenizedText(
-            ids: try texts.map { try preparer.tokens($0) }, contextLength: information.contextLength)
+            ids: try texts.map { try preparer.tokens($0) }, contextLength: information.contextLength,
+            paddingID: information.paddingID)
     }
 
     /// Features of pictures, not of unit length.

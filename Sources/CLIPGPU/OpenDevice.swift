@@ -152,8 +152,15 @@ struct OpenedDevice {
     let info: DeviceInfo
     /// The quick part of the conformance suite.
     let selfTest: () throws -> SelfTestReport
+    /// What is checked before a GPU is chosen.
+    let startTest: () throws -> SelfTestReport
+    /// Seconds of one product: rows, inputs, outputs, whether with QuickGELU, whether added to what is there.
+    let product: (Int, Int, Int, Bool, Bool, Double) throws -> Double
     /// The same with facts and figures.
     let fullReport: () throws -> SelfTestReport
+    /// Operations per second out of registers (two for a multiply-add; in int8 those of bytes), which no product can
+    /// exceed.
+    let measurePeak: () throws -> Double
     private let notices: () -> [String]
     private let remarks: [String]
     private let encoder: (ModelCheckpoint, CLIPModel.Towers) throws -> any ImageTextEncoder
@@ -165,9 +172,15 @@ struct OpenedDevice {
     ) {
         info = backend.device
         encoder = { try CLIPEncoder($0, backend: backend, towers: $1) }
-        selfTest = { OpenedDevice.check(backend) }
+        selfTest = { OpenedDevice.check(backend, Conformance.quick) }
+        startTest = { OpenedDevice.check(backend, Conformance.start) }
+        product = {
+            try Figures.product(
+                on: backend, rows: $0, inputs: $1, outputs: $2, activation: $3 ? .quickGELU : .none, residual: $4,
+                seconds: $5)
+        }
         fullReport = {
-            var report = OpenedDevice.check(backend)
+            var report = OpenedDevice.check(backend, Conformance.quick)
             report.facts = facts()
             let peak = try peak()
             report.peak = peak / 1e9
@@ -178,6 +191,7 @@ struct OpenedDevice {
             return report
         }
         self.notices = notices
+        measurePeak = peak
         self.remarks = remarks
     }
 
@@ -200,9 +214,9 @@ struct OpenedDevice {
             busySeconds: { encoder.busySeconds })
     }
 
-    private static func check(_ backend: some Backend) -> SelfTestReport {
+    private static func check(_ backend: some Backend, _ cases: [ConformanceCase]) -> SelfTestReport {
         let start = monotonicSeconds()
-        let results = Conformance.run(Conformance.quick, on: backend)
+        let results = Conformance.run(cases, on: backend)
         return SelfTestReport(
             checks: results.count, failures: results.filter { !$0.passed }.map(\.description),
             largestShare: results.map(\.share).max() ?? 0, seconds: monotonicSeconds() - start)
@@ -267,7 +281,7 @@ struct DeviceSelection {
                     for gpu in gpus {
                         do {
                             let opened = try DeviceSource.openCL(gpu).open(precision)
-                            let report = try opened.selfTest()
+                            let report = try opened.startTest()
                             if report.failures.isEmpty {
                                 found = .one(opened)
                                 break
@@ -369,6 +383,28 @@ extension Device {
             notices.append(error.description)
         }
         return (devices, notices)
+    }
+
+    /// Billions of operations a second of matrix products on a device: rows, inputs and outputs of each, with bias, with QuickGELU
+    /// or with a residual.
+    ///
+    /// - Throws: `CLIPError` with the code `.device` where the device cannot be opened.
+    public static func measureProducts(
+        _ device: Device, precision: Precision,
+        _ products: [(rows: Int, inputs: Int, outputs: Int, activates: Bool, adds: Bool)], seconds: Double
+    ) throws -> [Double] {
+        try CLIP.translatingErrors {
+            guard
+                case .one(let opened) = try DeviceSelection(
+                    device, precision: precision, threads: nil, strict: true
+                ).devices
+            else { throw CLIPError(.device, "--device \(device) names several devices: name one to measure.") }
+            return try products.map { product in
+                let elapsed = try opened.product(
+                    product.rows, product.inputs, product.outputs, product.activates, product.adds, seconds)
+                return 2e-9 * Double(product.rows * product.inputs * product.outputs) / elapsed
+            }
+        }
     }
 
     /// Compares every operation on a device with a naive reference, and measures how fast it runs them; in seconds.

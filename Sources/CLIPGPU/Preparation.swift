@@ -35,7 +35,8 @@ enum PreparedInput: Sendable {
 /// A model's preprocessing and tokenizer as one value that any thread may use.
 struct Preparer: Sendable {
     let images: ImagePreprocessor
-    let tokenizer: BytePairTokenizer
+    /// None for a model without a text tower.
+    let tokenizer: (any TextTokenizer)?
     let contextLength: Int
     var options: PreparationOptions
 
@@ -55,12 +56,11 @@ struct Preparer: Sendable {
 }
 
 extension Preparer {
-    /// Ids from start to end of text, not padded.
+    /// The ids of a text with those around it, not padded.
     func tokens(_ text: String) throws(CLIPError) -> [Int32] {
+        guard let tokenizer else { throw CLIPError(.input, "The model was loaded without its text tower.") }
         do throws(TokenizerError) {
-            let padded = try tokenizer.tokenize(text, contextLength: contextLength, truncate: options.truncatesText)
-            let end = padded.firstIndex(of: tokenizer.endOfText) ?? padded.count - 1
-            return Array(padded[...end])
+            return try tokenizer.tokenize(text, contextLength: contextLength, truncate: options.truncatesText)
         } catch {
             throw CLIPError(.input, error.description)
         }

@@ -18,7 +18,10 @@ public struct Preprocessor: Sendable {
                 try Preprocessing(CLIP.open(model, ModelOptions(needsActivation: false)).configuration.preprocessing)
             }
         }
-        if let size { preprocessing.size = size }
+        if let size {
+            preprocessing.size = size
+            preprocessing.scaledSize = nil
+        }
         preparer = Preparer(
             images: ImagePreprocessor(
                 preprocessing, appliesOrientation: options.followsEXIF, pixelLimit: options.largestPicture),

@@ -1,6 +1,7 @@
 // Small public values for programs that write and read text: JSON, the tokenizer alone, the environment.
 
 import CLIPInput
+import CLIPModel
 import Checkpoints
 
 #if canImport(Glibc)
@@ -50,26 +51,115 @@ public enum JSONText {
     }
 }
 
-/// CLIP's tokenizer without a model: `clip.tokenize`.
+/// A tokenizer without a model's weights: `clip.tokenize`.
 public struct Tokenizer: Sendable {
-    private let tokenizer = BytePairTokenizer(specialTokens: .openAI)
-    private let contextLength: Int
+    private let tokenizer: any TextTokenizer
+    private let paddingID: Int32
+    /// The most ids of a text, those around it included.
+    public let contextLength: Int
 
-    /// For texts of at most this many tokens, start and end included.
-    public init(contextLength: Int = 77) {
+    private init(_ tokenizer: any TextTokenizer, paddingID: Int32, contextLength: Int) {
+        self.tokenizer = tokenizer
+        self.paddingID = paddingID
         self.contextLength = contextLength
     }
 
-    /// Ids from start to end of text, padded with 0 to the context length.
+    /// OpenAI's.
+    public init(contextLength: Int = 77) {
+        self.init(BytePairTokenizer(specialTokens: .openAI), paddingID: 0, contextLength: contextLength)
+    }
+
+    /// A model's own; none for that of the built-in demonstration model.
+    ///
+    /// - Parameter contextLength: by default the model's.
+    /// - Throws: `CLIPError` with the code `.model`.
+    public init(model: String?, contextLength: Int? = nil) throws {
+        self = try CLIP.translatingErrors {
+            let checkpoint = try CLIP.open(model, ModelOptions())
+            let text = checkpoint.configuration.text
+            return Tokenizer(
+                try textTokenizer(checkpoint), paddingID: text.paddingID,
+                contextLength: contextLength ?? text.contextLength)
+        }
+    }
+
+    /// The tokenizer files of a folder, as `AutoTokenizer` of transformers reads them. Rows are filled up with the
+    /// tokenizer's own padding id, or 0.
+    ///
+    /// - Parameters:
+    ///   - cleaning: what open_clip does to texts first: `whitespace`, `lower` or `canonicalize`; none for nothing.
+    ///   - stripsSeparator: whether separators become 0 afterwards, as open_clip has it for CLIPA.
+    /// - Throws: `CLIPError` with the code `.model`.
+    public init(
+        folder: String, cleaning: String? = nil, stripsSeparator: Bool = false, contextLength: Int = 77
+    ) throws {
+        self = try CLIP.translatingErrors {
+            let manner: FolderTokenizer.Manner =
+                if let cleaning {
+                    .openCLIP(cleaning: cleaning, stripsSeparator: stripsSeparator)
+                } else if stripsSeparator {
+                    .openCLIP(cleaning: "whitespace", stripsSeparator: true)
+                } else {
+                    .transformers
+                }
+            let tokenizer = try FolderTokenizer(folder: folder, manner: manner)
+            return Tokenizer(tokenizer, paddingID: tokenizer.paddingID ?? 0, contextLength: contextLength)
+        }
+    }
+
+    /// The ids of a text with those around it, padded to the context length.
     ///
     /// - Throws: `CLIPError` for a text that is too long, unless `truncate`.
     public func tokenize(_ text: String, truncate: Bool = false) throws -> [Int32] {
         do throws(TokenizerError) {
-            return try tokenizer.tokenize(text, contextLength: contextLength, truncate: truncate)
+            let ids = try tokenizer.tokenize(text, contextLength: contextLength, truncate: truncate)
+            return ids + [Int32](repeating: paddingID, count: contextLength - ids.count)
         } catch {
             throw CLIPError(.input, error.description)
         }
     }
+}
+
+/// The tokenizer that a model was trained with.
+///
+/// - Throws: `CheckpointError` or `CLIPError`, for one that cannot be read.
+func textTokenizer(_ model: ModelCheckpoint) throws -> any TextTokenizer {
+    let name = model.weights.name
+    let text = model.configuration.text
+    let tokenizer: any TextTokenizer
+    switch model.configuration.tokenizer {
+    case .openAI: tokenizer = BytePairTokenizer(specialTokens: .openAI)
+    case .openCLIP: tokenizer = BytePairTokenizer(specialTokens: .openCLIP)
+    case .folder(let folder):
+        let manner: FolderTokenizer.Manner =
+            switch folder.library {
+            case .transformers: .transformers
+            case .openCLIP(let cleaning, let stripsSeparator):
+                .openCLIP(cleaning: cleaning.rawValue, stripsSeparator: stripsSeparator)
+            }
+        let read = try FolderTokenizer(folder: folder.path, manner: manner)
+        if read.padsLeft, text.readsPadding {
+            throw CLIPError(
+                .model,
+                "\(name) reads what stands behind a sentence, but the tokenizer in \(folder.path) puts its padding before "
+                    + "it: set padding_side to right in tokenizer_config.json if the model was trained so.")
+        }
+        tokenizer = read
+    case .other(let other):
+        throw CLIPError(
+            .model,
+            "\(name) was trained with the tokenizer \(other), which cannot be read; only its pictures can be embedded.")
+    }
+    let isOwn = if case .folder = model.configuration.tokenizer { true } else { false }
+    let (theirs, ours) = (text.vocabularySize, tokenizer.vocabularySize)
+    // Tables of embeddings are often rounded up; CLIP's own is not.
+    guard isOwn ? ours <= theirs : ours == theirs else {
+        throw CLIPError(
+            .model,
+            "\(name) has a vocabulary of \(theirs) tokens, and its tokenizer one of \(ours): they do not belong together; "
+                + "only its pictures can be embedded.")
+    }
+    return tokenizer
 }
 
 /// The value of an environment variable.

@@ -34,9 +34,12 @@ public struct TokenizedText: Sendable, Equatable {
     /// The length that `padded` fills.
     public let contextLength: Int
 
-    /// `[count][contextLength]`, padded with 0: the tensor that `clip.tokenize` returns.
+    /// What `padded` fills with.
+    public let paddingID: Int32
+
+    /// `[count][contextLength]`, padded: the tensor that `clip.tokenize` returns.
     public var padded: [[Int32]] {
-        ids.map { $0 + [Int32](repeating: 0, count: max(0, contextLength - $0.count)) }
+        ids.map { $0 + [Int32](repeating: paddingID, count: max(0, contextLength - $0.count)) }
     }
 }
 
@@ -82,6 +85,8 @@ public struct ModelInformation: Sendable {
     public let logitBias: Float?
     /// Everything known, for `inspect`.
     public let facts: [Fact]
+    /// What texts are filled up with.
+    let paddingID: Int32
     /// The id of the end of text, for made-up sentences.
     let endOfText: Int32
 }
@@ -94,6 +99,7 @@ extension ModelInformation {
         contextLength = configuration.text.contextLength
         logitScale = Float(exponential(Double(model.logitScale)))
         logitBias = model.logitBias
+        paddingID = configuration.text.paddingID
         endOfText =
             switch configuration.text.pooling {
             case .first(let id): id
@@ -115,22 +121,17 @@ extension Preprocessing {
                 .model,
                 "The model asks for \(other.rawValue) resizing: bicubic and bilinear can be done.")
         }
-        let mode: ResizeMode
-        switch facts.resize {
-        case .shortest(let side) where side == facts.cropSize: mode = .shortest
-        case .squash(let side) where side == facts.cropSize: mode = .squash
-        case .longest(let side) where side == facts.cropSize: mode = .longest
-        case .shortest(let side), .squash(let side), .longest(let side):
-            throw CLIPError(
-                .model,
-                "The model resizes to \(side) pixels and crops \(facts.cropSize): only equal sizes "
-                    + "can be done.")
-        }
+        let (mode, side): (ResizeMode, Int) =
+            switch facts.resize {
+            case .shortest(let side): (.shortest, side)
+            case .squash(let side): (.squash, side)
+            case .longest(let side): (.longest, side)
+            }
         let normalization = facts.normalization
         self.init(
-            size: facts.cropSize,
+            size: facts.cropSize, scaledSize: side == facts.cropSize ? nil : side,
             mean: SIMD3(normalization.mean[0], normalization.mean[1], normalization.mean[2]),
             deviation: SIMD3(normalization.deviation[0], normalization.deviation[1], normalization.deviation[2]),
-            interpolation: interpolation, resizeMode: mode)
+            interpolation: interpolation, resizeMode: mode, fill: facts.fill)
     }
 }

@@ -21,6 +21,8 @@ struct FileTransfer {
     var digest: Digest?
     /// The file's own name.
     var destination: String
+    /// Whether what has that name already counts only if its digest is right.
+    var isSuspect = false
     /// Held while the file is written.
     var lockPath: String
     /// What has arrived. Its name says what it will be, so that any process may go on with it.
@@ -37,12 +39,20 @@ struct FileTransfer {
             try progress(report)
         }
         try withExtendedLifetime(lock) {
-            if Files.exists(destination) { return }
+            if try isThere({ try progress(report) }) { return }
             let partial = try PartialFile(partialPath, expecting: size)
             try fetch(into: partial, client, settings, progress)
             try partial.finish()
             guard rename(partialPath, destination) == 0 else { throw Files.failure(destination) }
         }
+    }
+
+    /// Whether the file is on the disk.
+    func isThere(_ tick: () throws -> Void) throws -> Bool {
+        guard isSuspect, let digest, let found = try sha256(ofFile: destination, tick) else {
+            return Files.exists(destination)
+        }
+        return .sha256(found) == digest
     }
 
     private func fetch(

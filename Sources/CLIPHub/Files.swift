@@ -46,10 +46,6 @@ enum Files {
         }
     }
 
-    static func remove(_ path: String) throws {
-        if unlink(path) != 0, errno != ENOENT { throw failure(path) }
-    }
-
     /// Makes a link, in the place of what is there.
     static func link(_ path: String, to target: String) throws {
         let temporary = "\(path).\(getpid()).tmp"

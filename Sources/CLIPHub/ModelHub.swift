@@ -109,19 +109,26 @@ package final class ModelHub {
         for folder in Files.names(in: settings.hubCache).sorted() where folder.hasPrefix("models--") {
             let identifier = folder.dropFirst("models--".count).replacing("--", with: "/")
             guard let name = try? ModelName("hf:" + identifier), let model = local(name, isStrict: false),
-                isPictureAndText(model.path)
+                let description = pictureAndText(model.path)
             else { continue }
             let files = Files.names(in: model.path).compactMap { Files.size(model.path + "/" + $0) }
-            models.append(ListedModel(name: name.text, size: files.reduce(0, +), path: model.path))
+            models.append(
+                ListedModel(
+                    name: name.text, size: files.reduce(0, +), imageSize: description.imageSize,
+                    dimension: description.dimension, path: model.path))
         }
         return models
     }
 
-    /// Whether a snapshot looks like one of ours; the cache holds models of every kind.
-    private func isPictureAndText(_ folder: String) -> Bool {
-        if Files.exists(folder + "/open_clip_config.json") { return true }
-        let config = ModelFiles.json(folder + "/config.json")
-        return config?["vision_config"] != nil && config?["text_config"] != nil
+    /// What a snapshot's configuration states, where it looks like one of ours; the cache holds models of every kind.
+    private func pictureAndText(_ folder: String) -> (imageSize: Int?, dimension: Int?)? {
+        if let config = ModelFiles.json(folder + "/config.json"), let vision = config["vision_config"],
+            config["text_config"] != nil
+        {
+            return (vision["image_size"]?.integer, config["projection_dim"]?.integer)
+        }
+        guard let model = ModelFiles.json(folder + "/open_clip_config.json")?["model_cfg"] else { return nil }
+        return (model["vision_cfg"]?["image_size"]?.integer, model["embed_dim"]?.integer)
     }
 
     // MARK: OpenAI's
@@ -129,22 +136,19 @@ package final class ModelHub {
     private func fetch(_ model: OpenAIModel, _ name: String, _ progress: @escaping ProgressHandler) throws -> LocalModel
     {
         let path = settings.clipCache + "/" + model.file
-        if let size = Files.size(path) {
-            let report = TransferProgress(
-                model: name, file: model.file, folder: settings.clipCache, bytes: size, total: size)
-            if try CLIPHub.sha256(ofFile: path, { try progress(report) }) == model.sha256 {
-                return LocalModel(path: path)
-            }
+        let transfer = FileTransfer(
+            url: "\(settings.openAIEndpoint)/\(model.sha256)/\(model.file)", model: name, name: model.file,
+            folder: settings.clipCache, size: nil, digest: .sha256(model.sha256), destination: path, isSuspect: true,
+            lockPath: settings.clipCache + "/.locks/" + model.file + ".lock")
+        let report = TransferProgress(model: name, file: model.file, folder: settings.clipCache, bytes: 0)
+        if try transfer.isThere({ try progress(report) }) { return LocalModel(path: path) }
+        if settings.isOffline, Files.exists(path) {
+            throw HubError.model(
+                "\(path) is not what OpenAI published as \(name), and HF_HUB_OFFLINE says that nothing is fetched")
         }
         let client = try online(name)
-        let locks = settings.clipCache + "/.locks"
-        try Files.makeFolder(locks)
-        if Files.size(path) != nil { try Files.remove(path) }
-        try FileTransfer(
-            url: "\(settings.openAIEndpoint)/\(model.sha256)/\(model.file)", model: name, name: model.file,
-            folder: settings.clipCache, size: nil, digest: .sha256(model.sha256), destination: path,
-            lockPath: locks + "/" + model.file + ".lock"
-        ).run(client, settings, progress)
+        try Files.makeFolder(settings.clipCache + "/.locks")
+        try transfer.run(client, settings, progress)
         return LocalModel(path: path)
     }
 
@@ -168,7 +172,7 @@ package final class ModelHub {
 
     private func known(_ weights: OpenCLIPWeights, _ path: String, tokenizerFolder: String?) -> LocalModel {
         LocalModel(
-            path: path, known: (weights.configuration, "open_clip's table, \(weights.name)"),
+            path: path, known: (weights.configuration, "known weights (open_clip's table)"),
             tokenizerFolder: tokenizerFolder)
     }
 

@@ -239,6 +239,8 @@ package struct PreprocessingFacts: Hashable, Sendable {
     /// Pixels a side of the centre crop after resizing: what the model takes.
     package var cropSize: Int
     package var normalization: PixelNormalization
+    /// What `longest` fills the rest with, in every channel.
+    package var fill: UInt8 = 0
 }
 
 /// One thing known about a model, and where it was read: what `inspect` prints.

@@ -202,6 +202,11 @@ private struct ConfigurationReader {
         note("image size", "\(imageSize)", wanted == nil ? declared.source : "--image-size")
         let (stored, grid) = (declared.value / patchSize, imageSize / patchSize)
         if stored != grid {
+            guard grid <= PositionResizing.mostPatches else {
+                throw ModelError(
+                    "--image-size says \(imageSize) pixels, which are \(grid) patches a side; positions are resized to at "
+                        + "most \(PositionResizing.mostPatches)")
+            }
             note(
                 "positions", "resized from \(stored)x\(stored) to \(grid)x\(grid), as by interpolate_pos_encoding",
                 "--image-size")
@@ -249,6 +254,7 @@ private struct ConfigurationReader {
         if family == .sigLIP {
             note("text pooling", "the last position, padding included", "model_type \"siglip\" of config.json")
             note("text mask", "none", "model_type \"siglip\" of config.json")
+            note("logit bias", "yes: probabilities are sigmoids", "model_type \"siglip\" of config.json")
             note("padding", "\(paddingID)", padding.source)
         }
         return TextConfiguration(
@@ -467,7 +473,8 @@ private struct ConfigurationReader {
         note(
             facts,
             (
-                source(section, "size"), resample.source, source(section, "crop_size"), source(section, "image_mean"),
+                isWanted ? "--image-size" : source(section, "size"), resample.source,
+                isWanted ? "--image-size" : source(section, "crop_size"), source(section, "image_mean"),
                 source(section, "image_std")
             ))
         return facts

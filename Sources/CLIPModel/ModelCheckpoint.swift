@@ -58,7 +58,7 @@ package struct ModelCheckpoint: Sendable {
     ) throws(ModelError) {
         let description =
             if let openCLIPConfig {
-                try OpenCLIPFolder.describe(weights, openCLIPConfig, folder: nil, options)
+                try OpenCLIPFolder.describe(weights, openCLIPConfig, options)
             } else {
                 try OpenAICheckpoint.describe(weights, options)
             }

@@ -30,7 +30,7 @@ enum OpenCLIPFolder {
         weights path: String, _ known: KnownWeights, _ options: ModelOptions
     ) throws(ModelError) -> ModelCheckpoint {
         let weights = try reading { () throws(CheckpointError) in try Checkpoint.open(path: path) }
-        var description = try describe(weights, known.configuration, options)
+        var description = try describe(weights, known.configuration, folder: nil, options)
         for index in description.configuration.facts.indices {
             let source = description.configuration.facts[index].source
             description.configuration.facts[index].source = source.replacing(configuration, with: known.source)
@@ -56,7 +56,7 @@ enum OpenCLIPFolder {
 
     /// `folder` is where the files lie, if they do: its tokenizer counts, and a text tower's own configuration.
     static func describe(
-        _ weights: Checkpoint, _ config: JSON, folder: String?, _ options: ModelOptions
+        _ weights: Checkpoint, _ config: JSON, folder: String? = nil, _ options: ModelOptions
     ) throws(ModelError) -> ModelDescription {
         var reader = try OpenCLIPReader(weights, config, folder: folder, options)
         return try reader.describe()
@@ -113,6 +113,8 @@ struct OpenCLIPReader {
     mutating func describe() throws(ModelError) -> ModelDescription {
         let outputs = try model.integer("embed_dim")
         shapes.note("embedding width", "\(outputs)", model.source("embed_dim"))
+        // Checked first, so that a tower that cannot be opened is not blamed on the weights.
+        _ = try borrowedModel()
         let visionTower = try imageTower(outputs: outputs)
         var textTower = try textTower(outputs: outputs)
         try options.requireAgreement(
@@ -217,24 +219,29 @@ struct OpenCLIPReader {
         case "longest": resize = .longest(imageSize)
         case let other: throw ModelError("\(section.source("resize_mode")) says \(quoted(other))")
         }
-        if let fill = section["fill_color"], fill.integer != 0 {
-            throw ModelError("\(section.source("fill_color")) is not 0, and other colours cannot be filled in yet")
+        let fill = try section.integer("fill_color", default: 0, least: 0)
+        guard let fill = UInt8(exactly: fill) else {
+            throw ModelError("\(section.source("fill_color")) says \(fill), more than 255")
         }
         let name = try section.string("interpolation", default: "bicubic")
-        guard let interpolation = PreprocessingFacts.Interpolation(rawValue: name) else {
-            throw ModelError("\(section.source("interpolation")) says \(quoted(name)), which is no filter")
+        guard ["bicubic", "bilinear", "random"].contains(name) else {
+            throw ModelError(
+                "\(section.source("interpolation")) says \(quoted(name)); known are \"bicubic\", \"bilinear\" and "
+                    + "\"random\", which is bicubic outside training")
         }
+        let interpolation: PreprocessingFacts.Interpolation = name == "bilinear" ? .bilinear : .bicubic
         let mean = try section.channels("mean", default: PixelNormalization.openAI.mean)
         let deviation = try section.channels("std", default: PixelNormalization.openAI.deviation)
         guard deviation.allSatisfy({ $0 > 0 }) else { throw ModelError("\(section.source("std")) must be positive") }
         shapes.note(
             "resize", "\(try section.string("resize_mode", default: "shortest")) side to \(imageSize)",
             section.source("resize_mode"))
-        shapes.note("interpolation", name, section.source("interpolation"))
+        shapes.note("interpolation", interpolation.rawValue, section.source("interpolation"))
+        if case .longest = resize { shapes.note("fill", "\(fill)", section.source("fill_color")) }
         shapes.note("mean", "\(mean)", section.source("mean"))
         shapes.note("deviation", "\(deviation)", section.source("std"))
         return PreprocessingFacts(
             resize: resize, interpolation: interpolation, cropSize: imageSize,
-            normalization: PixelNormalization(mean: mean, deviation: deviation))
+            normalization: PixelNormalization(mean: mean, deviation: deviation), fill: fill)
     }
 }

@@ -169,6 +169,11 @@ extension OpenAIShapes {
         let stored = try grid(patches, name)
         let wanted = imageSize / patchSize
         guard stored != wanted else { return nil }
+        guard wanted <= PositionResizing.mostPatches else {
+            throw ModelError(
+                "\(sizeSource) says \(imageSize) pixels, which are \(wanted) patches a side; positions are resized to at "
+                    + "most \(PositionResizing.mostPatches)")
+        }
         note("positions", "resized from \(stored)x\(stored) to \(wanted)x\(wanted)", "the shape of \(name)")
         return stored
     }

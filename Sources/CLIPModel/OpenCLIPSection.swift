@@ -81,6 +81,8 @@ struct OpenCLIPSection {
 
     func channels(_ key: String, default: [Float]) throws(ModelError) -> [Float] {
         guard let value = self[key] else { return `default` }
+        // One number counts for all three.
+        if let number = value.double.map({ Float($0) }), number.isFinite { return [number, number, number] }
         let numbers = value.array?.compactMap(\.double).map { Float($0) } ?? []
         guard numbers.count == 3, value.array?.count == 3, numbers.allSatisfy(\.isFinite) else {
             throw ModelError("\(source(key)) is not three numbers")

@@ -3,10 +3,11 @@ import CLIPCompute
 import Checkpoints
 
 extension OpenCLIPReader {
+    private static let mostResizedTokens = 4096
+
     mutating func textTower(outputs: Int) throws(ModelError) -> TextConfiguration {
-        guard let name = text["hf_model_name"] else { return try ownTextTower(outputs: outputs) }
-        guard let name = name.string else { throw ModelError("\(text.source("hf_model_name")) is not a string") }
-        return try borrowedTextTower(name, outputs: outputs)
+        guard let borrowed = try borrowedModel() else { return try ownTextTower(outputs: outputs) }
+        return try borrowedTextTower(borrowed.configuration, borrowed.type, outputs: outputs)
     }
 
     private mutating func ownTextTower(outputs: Int) throws(ModelError) -> TextConfiguration {
@@ -31,6 +32,11 @@ extension OpenCLIPReader {
         var storedPositions: Int?
         if stored != context + (hasClassToken ? 1 : 0) {
             storedPositions = stored
+            guard context <= Self.mostResizedTokens else {
+                throw ModelError(
+                    "\(text.source("context_length")) says \(context) tokens, and positions are resized to at most "
+                        + "\(Self.mostResizedTokens)")
+            }
             shapes.note(
                 "text positions", "resized from \(stored) to \(context + (hasClassToken ? 1 : 0))",
                 "the shape of \(prefix)positional_embedding")
@@ -99,36 +105,48 @@ extension OpenCLIPReader {
         "google/mt5-xl": #"{"model_type": "mt5", "num_heads": 32}"#,
     ]
 
-    /// `HFTextEncoder`. The model's configuration is a folder beside ours or anywhere, or a known one.
-    private mutating func borrowedTextTower(_ name: String, outputs: Int) throws(ModelError) -> TextConfiguration {
+    /// Which model of transformers the text tower is: its configuration, from a folder beside ours or anywhere, or a known
+    /// one.
+    func borrowedModel() throws(ModelError) -> (configuration: OpenCLIPSection, type: String)? {
         let source = text.source("hf_model_name")
+        guard let value = text["hf_model_name"] else { return nil }
+        guard let name = value.string else { throw ModelError("\(source) is not a string") }
         let folders = [folder.map { $0 + name }, name].compactMap(\.self)
         let hf: OpenCLIPSection
         if let path = folders.first(where: { MappedFile.exists($0 + "/config.json") }) {
             hf = try OpenCLIPSection(
                 file: HuggingFaceFolder.json(path + "/config.json"), "\(name)/config.json", library: "transformers")
-        } else if let known = Self.knownModels[name] {
-            let values = Result { try Array(known.utf8).withUnsafeBytes { try JSON(parsing: $0) } }
-            guard case .success(let values) = values else { throw ModelError("\(name) is not known") }
+        } else if let known = Self.knownModels[name],
+            case .success(let values) = Result(catching: {
+                try Array(known.utf8).withUnsafeBytes { try JSON(parsing: $0) }
+            })
+        {
             hf = try OpenCLIPSection(file: values, "config.json of \(name)", library: "transformers")
         } else {
             throw ModelError(
-                "\(source) says \(quoted(name)), which is neither a folder with a config.json nor known: known are "
+                "\(source) says \(quoted(name)): of transformers' text towers those of XLM-RoBERTa and mT5 can be opened, "
+                    + "given as a folder with a config.json or as one of "
                     + Self.knownModels.keys.sorted().joined(separator: ", "))
         }
+        let type = try hf.string("model_type", default: "")
+        guard type == "xlm-roberta" || type == "mt5" else {
+            throw ModelError(
+                "\(hf.source("model_type")) is \(quoted(type)): of transformers' text towers those of XLM-RoBERTa and mT5 "
+                    + "can be opened")
+        }
+        return (hf, type)
+    }
+
+    /// `HFTextEncoder`.
+    private mutating func borrowedTextTower(
+        _ hf: OpenCLIPSection, _ type: String, outputs: Int
+    ) throws(ModelError) -> TextConfiguration {
         let context = try text.integer("context_length", default: 77)
         shapes.note("context length", "\(context)", text.source("context_length"))
-        let type = try hf.string("model_type", default: "")
-        var tower: TextConfiguration
-        switch type {
-        case "xlm-roberta": tower = try xlmRoBERTa(hf, context: context, outputs: outputs)
-        case "mt5": tower = try t5(hf, context: context, outputs: outputs)
-        default:
-            throw ModelError(
-                "\(hf.source("model_type")) is \(quoted(type)): of transformers' text towers XLM-RoBERTa and mT5 can be "
-                    + "opened")
-        }
-        shapes.note("text tower", type, source)
+        var tower =
+            try type == "mt5"
+            ? t5(hf, context: context, outputs: outputs) : xlmRoBERTa(hf, context: context, outputs: outputs)
+        shapes.note("text tower", type, text.source("hf_model_name"))
         tower.pooling = try borrowedPooling(type)
         tower.projection = try borrowedProjection(width: tower.transformer.width, outputs: outputs)
         return tower
@@ -216,8 +234,9 @@ extension OpenCLIPReader {
         guard buckets >= 4, greatest > buckets / 4 else {
             throw ModelError("\(weights.name): \(buckets) buckets for distances up to \(greatest) are not known")
         }
-        guard context <= 4096 else {
-            throw ModelError("\(text.source("context_length")) says \(context) tokens, more than 4096")
+        // Its summands of the scores are a table of as many squared.
+        guard context <= 1024 else {
+            throw ModelError("\(text.source("context_length")) says \(context) tokens, more than 1024")
         }
         shapes.note("greatest distance", "\(greatest)", hf.source("relative_attention_max_distance"))
         let padding = try hf.integer("pad_token_id", default: 0, least: 0)
@@ -295,7 +314,7 @@ extension OpenCLIPReader {
         guard let cleaning = TokenizerFolder.Cleaning(rawValue: clean) else {
             throw ModelError("\(text.source("tokenizer_kwargs")) says \(quoted(clean)), which is not known")
         }
-        let folders = [folder, name].compactMap(\.self)
+        let folders = [options.tokenizerFolder, folder, name].compactMap(\.self)
         guard let path = folders.first(where: TokenizerFolder.isOne) else {
             shapes.note("tokenizer", "\(name), whose files are not there", source)
             return .other(name)

@@ -11,6 +11,9 @@ enum PositionResizing {
     /// open_clip's text positions (`resize_text_pos_embed`): linear.
     case linear
 
+    /// Squares of more patches a side are not made, whatever a file asks for.
+    static let mostPatches = 256
+
     /// The samples of each of `to` results along an axis of `from` samples, and their weights.
     func samples(from: Int, to: Int) -> [[(index: Int, weight: Double)]] {
         let scale = Double(from) / Double(to)

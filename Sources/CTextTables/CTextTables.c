@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "Data/tables.inc"
+#include "Data/tokenizers.inc"
 
 // Properties in two stages: a block number for each run of 128 characters, then the blocks.
 static const uint8_t properties[] = {
@@ -87,4 +88,28 @@ TextParts textEntity(const uint8_t *name, size_t length, bool ofFtfy) {
         else high = middle;
     }
     return (TextParts){};
+}
+
+// Two stages again, of 16-bit numbers.
+static const uint8_t traits[] = {
+#embed "Data/tokenizers.bin"
+};
+
+static uint16_t traitsWord(uint32_t index) { return (uint16_t)(traits[2 * index] | traits[2 * index + 1] << 8); }
+
+uint16_t textTraits(uint32_t scalar) {
+    if (scalar >= 0x110000) return 0;
+    uint32_t block = traitsWord(scalar >> blockBits);
+    return traitsWord(blockCount + (block << blockBits) + (scalar & ((1 << blockBits) - 1)));
+}
+
+uint32_t textLaterLowercase(uint32_t scalar) {
+    FIND(row, laterLowercase, scalar, scalar)
+    return row ? row->lower : textLowercase(scalar);
+}
+
+const uint32_t *textCompatibilityDecomposition(uint32_t scalar, size_t *count) {
+    FIND(row, compatibility, scalar, scalar)
+    *count = row ? row->count : 0;
+    return row ? &compatibilityParts[row->start] : nullptr;
 }

@@ -45,6 +45,12 @@ package struct JSONReader {
         }
     }
 
+    /// The first byte of what comes next: it tells objects, arrays and strings apart.
+    package mutating func next() -> UInt8? {
+        skipSpace()
+        return current
+    }
+
     /// Nothing but white space may follow.
     package mutating func end() throws(CheckpointError) {
         skipSpace()

@@ -7,7 +7,9 @@ struct Bench: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Items per second on this machine: tensor in, embedding out.",
         discussion: """
-            Random pixels and ids; the median of several runs. Reading and decoding files is not in it.
+            Random pixels and ids; the median of several runs. Reading and decoding files is not in it. GFLOP/s count the
+            matrix products that the model needs; the peak is what the device's multiply-adds reach out of registers
+            (in int8, those of bytes), measured beside.
 
             Examples:
               clip-gpu bench --model models/clip-vit-base-patch32 --batch 1 --batch 32
@@ -35,6 +37,13 @@ struct Bench: ParsableCommand {
             valueName: "file"))
     var captions: String?
 
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
+            "Measure a matrix product with bias instead of a model: rows x inputs x outputs, as in 5632x768x3072, followed by "
+                + ":gelu or :residual where it has one; may be given many times.", valueName: "product"))
+    var linear: [Product] = []
+
     @Option(name: .long, help: ArgumentHelp("How long to measure each line.", valueName: "seconds"))
     var seconds: Double = 2
 
@@ -56,6 +65,17 @@ struct Bench: ParsableCommand {
     }
 
     func run() throws {
+        if !linear.isEmpty {
+            let rates = try Device.measureProducts(
+                compute.device, precision: compute.precision, linear.map(\.product), seconds: seconds)
+            for (product, rate) in zip(linear, rates) {
+                try StandardOutput.write(
+                    json
+                        ? "{\"linear\": \"\(product.text)\", \"gflops\": \(rate)}\n"
+                        : "linear \(product.text): \(rounded(rate)) GFLOP/s\n")
+            }
+            return
+        }
         var sentences: [String] = []
         if let captions { try JSONText.forEachString(inLinesOf: captions) { sentences.append($0) } }
         if captions != nil, sentences.isEmpty { throw Failure(.usage, "--captions: the file holds no sentence.") }
@@ -68,7 +88,7 @@ struct Bench: ParsableCommand {
             throw Failure(
                 .usage, "--length takes 2 to \(clip.information.contextLength), the model's context, not \(length).")
         }
-        if !json { try StandardOutput.write("tower  batch  items/s  ms/batch  spread\n") }
+        if !json { try StandardOutput.write("tower  batch  items/s  ms/batch  spread  GFLOP/s  of peak\n") }
         for kind in kinds {
             for size in batch.isEmpty ? [1, 8, 32] : batch {
                 let stop = { Interruption.happened }
@@ -84,7 +104,9 @@ struct Bench: ParsableCommand {
                         kind.rawValue.rightPadded(5) + String(size).leftPadded(7)
                             + rounded(result.itemsPerSecond).leftPadded(9)
                             + rounded(result.medianSeconds * 1000).leftPadded(10)
-                            + ("±" + rounded(result.spread * 100) + " %").leftPadded(8) + "\n")
+                            + ("±" + rounded(result.spread * 100) + " %").leftPadded(8)
+                            + rounded(result.rate).leftPadded(9)
+                            + (result.shareOfPeak.map { "\(Int(($0 * 100).rounded())) %" } ?? "-").leftPadded(9) + "\n")
                 }
             }
         }
@@ -92,3 +114,20 @@ struct Bench: ParsableCommand {
 }
 
 extension EmbeddingInput.Kind: ExpressibleByArgument {}
+
+/// "5632x768x3072:gelu"
+struct Product: ExpressibleByArgument {
+    let text: String
+    let product: (rows: Int, inputs: Int, outputs: Int, activates: Bool, adds: Bool)
+
+    init?(argument: String) {
+        let parts = argument.split(separator: ":", omittingEmptySubsequences: false)
+        let sizes = (parts.first ?? "").split(separator: "x").compactMap { Int($0) }
+        let epilogue = parts.dropFirst().joined(separator: ":")
+        guard sizes.count == 3, sizes.allSatisfy({ (1...1_000_000).contains($0) }),
+            ["", "gelu", "residual"].contains(epilogue)
+        else { return nil }
+        text = argument
+        product = (sizes[0], sizes[1], sizes[2], epilogue == "gelu", epilogue == "residual")
+    }
+}

@@ -18,7 +18,7 @@ struct Inspect: ParsableCommand {
                 + "$CLIP_GPU_MODEL, else the demonstration model.", valueName: "model"))
     var model: String?
 
-    @OptionGroup var activation: ActivationOption
+    @OptionGroup var overrides: OverrideOptions
 
     @Flag(name: .long, help: "One JSON object: name to value and source.")
     var json = false
@@ -27,7 +27,8 @@ struct Inspect: ParsableCommand {
         let display = DownloadDisplay()
         defer { display.clear() }
         let information = try CLIP.inspect(
-            ModelOptions.resolved(model), activation: activation.activation, progress: display.show)
+            ModelOptions.resolved(model), activation: overrides.activation, imageSize: overrides.imageSize,
+            progress: display.show)
         display.clear()
         if json {
             let members = information.facts.map {

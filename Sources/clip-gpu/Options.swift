@@ -12,7 +12,7 @@ struct ModelOptions: ParsableArguments {
                 + "demonstration model, which knows only drawn scenes of coloured shapes.", valueName: "model"))
     var model: String?
 
-    @OptionGroup var activation: ActivationOption
+    @OptionGroup var overrides: OverrideOptions
 
     /// The model's path; none for the demonstration model, which is said.
     func resolved() -> String? { Self.resolved(model) }
@@ -28,11 +28,25 @@ struct ModelOptions: ParsableArguments {
     }
 }
 
-struct ActivationOption: ParsableArguments {
+/// What the caller says of a model instead of its files.
+struct OverrideOptions: ParsableArguments {
     @Option(
         name: .long,
         help: "quickgelu, gelu or gelu-tanh: for files of weights that do not say which their model has.")
     var activation: Activation?
+
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
+            "Side of the pictures, where it is not to be the model's own; positions are resized as the model's library "
+                + "resizes them.", valueName: "pixels"))
+    var imageSize: Int?
+
+    func validate() throws {
+        if let imageSize, !(1...4096).contains(imageSize) {
+            throw ValidationError("--image-size takes a number from 1 to 4096, not \(imageSize).")
+        }
+    }
 }
 
 struct ComputeOptions: ParsableArguments {
@@ -73,7 +87,8 @@ struct ComputeOptions: ParsableArguments {
         defer { display.clear() }
         let clip = try CLIP.load(
             model.resolved(), device: device, precision: precision, threads: threads, strict: strictDevice,
-            towers: towers, activation: model.activation.activation, progress: display.show)
+            towers: towers, activation: model.overrides.activation, imageSize: model.overrides.imageSize,
+            progress: display.show)
         display.clear()
         for notice in clip.notices { Terminal.say("warning: \(notice)") }
         for remark in clip.remarks { Terminal.say("note: \(remark)") }

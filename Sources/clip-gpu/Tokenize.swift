@@ -7,11 +7,13 @@ struct Tokenize: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Token ids of sentences, padded to the context length.",
         discussion: """
-            A JSON array of ids a line, as `clip.tokenize` gives them. No model is loaded.
+            A JSON array of ids a line, as `clip.tokenize` gives them. No weights are loaded; without --model or
+            --tokenizer the tokenizer is OpenAI's.
 
             Examples:
               clip-gpu tokenize "a photo of a cat"
               clip-gpu tokenize --json-lines captions.jsonl --truncate
+              clip-gpu tokenize --model siglip-base-patch16-224 "a photo of a cat"
             """)
 
     @Argument(help: ArgumentHelp("Sentences.", valueName: "sentence"))
@@ -26,18 +28,44 @@ struct Tokenize: ParsableCommand {
     @Flag(name: .long, help: "Cut sentences that are longer than the context, instead of refusing them.")
     var truncate = false
 
-    @Option(name: .long, help: ArgumentHelp("Ids to a sentence, start and end included.", valueName: "count"))
-    var contextLength = 77
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
+            "Ids to a sentence, start and end included. (default: the model's, else 77)", valueName: "count"))
+    var contextLength: Int?
+
+    @Option(name: .long, help: ArgumentHelp("The model whose tokenizer to use.", valueName: "path"))
+    var model: String?
+
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
+            "A folder of tokenizer files, read as transformers' AutoTokenizer reads them.", valueName: "folder"))
+    var tokenizer: String?
+
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
+            "With --tokenizer: clean texts first as open_clip does, by whitespace, lower or canonicalize.",
+            valueName: "mode"))
+    var clean: String?
+
+    @Flag(name: .long, help: "With --tokenizer: make separators 0, as open_clip does for CLIPA.")
+    var stripSepToken = false
 
     func validate() throws {
-        if contextLength < 2 { throw ValidationError("--context-length takes a number from 2, not \(contextLength).") }
+        if model != nil, tokenizer != nil { throw ValidationError("--model and --tokenizer exclude each other.") }
+        if clean != nil || stripSepToken, tokenizer == nil {
+            throw ValidationError("--clean and --strip-sep-token go with --tokenizer.")
+        }
+        if let contextLength, contextLength < 2 { throw ValidationError("--context-length takes a number from 2, not \(contextLength).") }
     }
 
     func run() throws {
         if sentences.isEmpty && jsonLines == nil {
             throw Failure(.usage, "nothing to tokenize: give sentences, or --json-lines.")
         }
-        let tokenizer = Tokenizer(contextLength: contextLength)
+        let tokenizer = try makeTokenizer()
         var failed = 0
         var output = ""
         func tokenize(_ sentence: String) throws {
@@ -59,5 +87,14 @@ struct Tokenize: ParsableCommand {
         }
         try StandardOutput.write(output)
         if failed > 0 { throw Failure(.someFailed) }
+    }
+
+    private func makeTokenizer() throws -> Tokenizer {
+        if let tokenizer {
+            return try Tokenizer(
+                folder: tokenizer, cleaning: clean, stripsSeparator: stripSepToken, contextLength: contextLength ?? 77)
+        }
+        if let model { return try Tokenizer(model: model, contextLength: contextLength) }
+        return Tokenizer(contextLength: contextLength ?? 77)
     }
 }

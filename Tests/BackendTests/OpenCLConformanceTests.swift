@@ -1,5 +1,5 @@
-// The conformance suite on every OpenCL device there is, in each precision and with both families of kernels; the disk
-// cache of programs; and what happens where a kernel does not build.
+// The conformance suite on every OpenCL device there is, in each precision and with both families of kernels, and with those for
+// tensor cores, whose instructions a CPU does in plain C; the disk cache of programs; and what happens where a kernel does not build.
 //
 // For work on kernels: `CLIP_GPU_CONFORMANCE` holds words, of which `quick` leaves the quick cases alone and every other
 // has to be in the configuration's description ("opencl:1 fp32 tiled"); `CLIP_GPU_CASES` holds parts of the cases' names with | between.
@@ -15,10 +15,13 @@ struct OpenCLConfiguration: Sendable, CustomTestStringConvertible {
     let device: OpenCLDeviceDescription
     let precision: Precision
     let family: OpenCLOptions.Family
+    /// Emulated where the device has not got it.
+    var step: MatrixStep?
     let cases: [ConformanceCase]
 
     var testDescription: String {
         "\(device.identifier) \(device.name) (\(device.platform)) \(precision.rawValue) \(family.rawValue)"
+            + (step.map { " \($0.rawValue)" } ?? "")
     }
 
     /// Every device with the kernels meant for it on all cases, and with the others on the quick ones.
@@ -30,14 +33,15 @@ struct OpenCLConfiguration: Sendable, CustomTestStringConvertible {
         var all: [OpenCLConfiguration] = []
         for device in (try? OpenCLDevices.all()) ?? [] {
             for family in OpenCLOptions.Family.allCases {
-                for precision in [Precision.fp32, .fp16] {
+                let steps: [MatrixStep?] = [nil] + (family == .tiled ? MatrixStep.allCases : [])
+                for (precision, step) in [(Precision.fp32, nil)] + steps.map({ (.fp16, $0) }) {
                     let isNatural = (device.kind == .cpu) == (family == .vector)
                     var cases = isNatural && !quickOnly ? Conformance.full : Conformance.quick
                     if let parts = environment["CLIP_GPU_CASES"]?.split(separator: "|") {
                         cases.removeAll { aCase in !parts.contains { aCase.name.contains($0) } }
                     }
                     let configuration = OpenCLConfiguration(
-                        device: device, precision: precision, family: family, cases: cases)
+                        device: device, precision: precision, family: family, step: step, cases: cases)
                     if words.allSatisfy({ configuration.testDescription.contains($0) }) { all.append(configuration) }
                 }
             }
@@ -65,9 +69,12 @@ struct OpenCLConfiguration: Sendable, CustomTestStringConvertible {
     func conformance(configuration: OpenCLConfiguration) throws {
         var options = OpenCLOptions()
         options.family = configuration.family
+        options.matrixSteps = configuration.step.map { [$0] } ?? []
+        options.emulatesMatrixSteps = !configuration.device.matrixSteps.contains { $0 == configuration.step }
         let backend = try OpenCLBackend(
             deviceIndex: configuration.device.index, precision: configuration.precision, options: options)
         #expect(backend.notices == [])
+        #expect(backend.matrixStep == configuration.step)
         let results = Conformance.run(configuration.cases, on: backend)
         for result in results {
             let passed = result.passed

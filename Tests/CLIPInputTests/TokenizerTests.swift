@@ -70,14 +70,13 @@ import Foundation
         }
     }
 
-    @Test("tokens stand between start and end, padded with zeros")
-    func padding() throws {
+    @Test("tokens stand between start and end")
+    func startAndEnd() throws {
         let start = tokenizer.startOfText
         let end = tokenizer.endOfText
         #expect(start == 49406 && end == 49407 && tokenizer.vocabularySize == 49408)
-        #expect(try tokenizer.tokenize("hello world", contextLength: 6) == [start, 3306, 1002, end, 0, 0])
+        #expect(try tokenizer.tokenize("hello world", contextLength: 6) == [start, 3306, 1002, end])
         #expect(try tokenizer.tokenize("hello world", contextLength: 4) == [start, 3306, 1002, end])
-        #expect(try tokenizer.tokenize("hello world").count == 77)
     }
 
     @Test("a text that is too long is an error that says what to do, or is cut where truncation is asked for")

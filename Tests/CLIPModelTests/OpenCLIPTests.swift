@@ -67,6 +67,35 @@ import Testing
         #expect(together == cut)
     }
 
+    @Test(
+        "positions for pictures and texts of other sizes", arguments: ParityDevice.all,
+        ["open-clip-plain", "open-clip-siglip", "tiny-quick-gelu", "siglip"])
+    func resized(_ device: ParityDevice, _ name: String) throws {
+        for (size, context) in [(42, 9), (21, 20)] {
+            let folder = Fixture.folder + "/" + name
+            var options = ModelOptions(imageSize: size)
+            let model: ModelCheckpoint
+            if name == "open-clip-plain" {
+                // Both as the configuration says it: this is what a folder of open_clip's may hold.
+                options.imageSize = nil
+                let text = try String(contentsOf: URL(filePath: folder + "/open_clip_config.json"), encoding: .utf8)
+                    .replacing("\"image_size\": 28", with: "\"image_size\": \(size)")
+                    .replacing("\"context_length\": 13", with: "\"context_length\": \(context)")
+                model = try ModelCheckpoint(
+                    weights: Safetensors.open(path: folder + "/open_clip_model.safetensors"),
+                    openCLIPConfig: Array(text.utf8).withUnsafeBytes { try JSON(parsing: $0) }, options: options)
+            } else {
+                model = try ModelCheckpoint.open(path: folder, options: options)
+            }
+            #expect(model.configuration.vision.imageSize == size)
+            #expect(model.configuration.preprocessing.cropSize == size)
+            #expect(model.configuration.facts.contains { $0.name == "positions" && $0.value.contains("resized") })
+            let errors = try errors(model, Fixture("\(name)-\(size)"), device)
+            print("\(device.name), \(name) at \(size) pixels: image \(errors.image), text \(errors.text)")
+            #expect(errors.image <= device.tolerance && errors.text <= device.tolerance)
+        }
+    }
+
     @Test("another activation gives other features") func wrongActivation() throws {
         let device = try #require(ParityDevice.all.first)
         let model = try ModelCheckpoint.open(
@@ -199,12 +228,17 @@ import Testing
         for name in ["openai-vit", "openai-resnet"] {
             models.append((try Checkpoint.open(path: "\(Fixture.folder)/\(name)/archive.pt"), nil))
         }
-        for (name, file) in [("scaled", "pytorch_model.bin"), ("mean-after", "pytorch_model.safetensors")] {
+        for (name, file) in [
+            ("scaled", "pytorch_model.bin"), ("mean-after", "pytorch_model.safetensors"),
+            ("siglip", "model.safetensors"), ("coca", "pytorch_model.bin"), ("mt5", "model.safetensors"),
+        ] {
             let folder = "\(Fixture.folder)/open-clip-\(name)/open_clip_"
+            // Where there is no folder, a text tower of transformers' is named by its name on the hub.
             models.append(
                 (
                     try Checkpoint.open(path: folder + file),
                     try String(contentsOf: URL(filePath: folder + "config.json"), encoding: .utf8)
+                        .replacing("\"hf_model_name\": \"text\"", with: "\"hf_model_name\": \"google/mt5-base\"")
                 ))
         }
         var accepted = 0

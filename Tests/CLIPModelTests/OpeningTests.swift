@@ -206,6 +206,25 @@ private final class FloatMemory: TensorMemory {
         }
     }
 
+    @Test("what a SigLIP's folder says of pictures and of padding") func sigLIP() throws {
+        let model = try ModelCheckpoint.open(path: Fixture.folder + "/siglip")
+        let configuration = model.configuration
+        #expect(configuration.preprocessing.resize == .squash(30))
+        #expect(configuration.preprocessing.interpolation == .bilinear)
+        let source = try #require(configuration.facts.first { $0.name == "interpolation" }?.source)
+        #expect(source == "processor_config.json image_processor.resample")
+        // The tokenizer fills up with 0, whatever the configuration says.
+        #expect(configuration.text.paddingID == 0 && configuration.text.readsPadding)
+        let padding = try #require(configuration.facts.first { $0.name == "padding" })
+        #expect(padding.value == "0" && padding.source.contains("pad_token"))
+        guard case .folder(let tokenizer) = configuration.tokenizer else {
+            Issue.record("the tokenizer is \(configuration.tokenizer)")
+            return
+        }
+        #expect(tokenizer.library == .transformers && tokenizer.path.hasSuffix("/siglip/"))
+        #expect(model.logitBias.map { abs($0 + 4.2) < 1e-6 } == true)
+    }
+
     @Test("preprocessing in its several forms") func preprocessing() throws {
         let size = 28
         #expect(try opened().configuration.vision.imageSize == size, "the fixture's size is used below")
@@ -230,6 +249,18 @@ private final class FloatMemory: TensorMemory {
                 """
         ).configuration.preprocessing
         #expect(squash.resize == .squash(size) && squash.cropSize == size)
+        // What a class does where its file leaves it out.
+        let sigLIP = try opened(
+            preprocessor: """
+                {"image_processor_type": "SiglipImageProcessorFast", "size": {"height": \(size), "width": \(size)}}
+                """
+        ).configuration.preprocessing
+        #expect(sigLIP.resize == .squash(size) && sigLIP.interpolation == .bicubic)
+        #expect(sigLIP.normalization == PixelNormalization(mean: [0.5, 0.5, 0.5], deviation: [0.5, 0.5, 0.5]))
+        let vit = try opened(preprocessor: "{\"image_processor_type\": \"ViTImageProcessor\", \"size\": \(size)}")
+        #expect(vit.configuration.preprocessing.resize == .squash(size))
+        #expect(vit.configuration.preprocessing.interpolation == .bilinear)
+        #expect(vit.configuration.facts.contains { $0.name == "image processor" && $0.value == "ViTImageProcessor" })
         for (text, sentence) in [
             ("{}", "gives pictures of 224 pixels a side, but the model takes \(size)"),
             ("[]", "is not a JSON object"),
@@ -243,6 +274,8 @@ private final class FloatMemory: TensorMemory {
             ("{\"crop_size\": \(size), \"do_resize\": 1}", "neither true nor false"),
             ("{\"crop_size\": \(size), \"do_center_crop\": false}", "would not fit the model"),
             ("{\"crop_size\": \(size), \"rescale_factor\": 1}", "expected 1/255"),
+            ("{\"image_processor_type\": \"Siglip2ImageProcessor\"}", "\"Siglip2ImageProcessor\" is not known"),
+            ("{\"image_processor_type\": \"SiglipImageProcessor\", \"size\": \(size)}", "would not fit the model"),
         ] {
             let found = message { _ = try opened(preprocessor: text) }
             #expect(found.contains(sentence), "\(found)")

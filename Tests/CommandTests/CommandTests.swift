@@ -221,6 +221,23 @@ struct CommandTests {
         #expect(archive.status == 0 && archive.output == said.output && other.output != said.output)
     }
 
+    @Test("Pictures of another size than the model's")
+    func imageSize() throws {
+        let folder = repository + "/Tests/CLIPModelTests/Fixtures/"
+        let inspected = try run(["inspect", folder + "siglip", "--image-size", "42"])
+        #expect(inspected.status == 0 && inspected.output.contains("resized from 4x4 to 6x6"))
+        #expect(inspected.output.contains("--image-size"))
+        let picture = samples + "/coffee.jpg"
+        let arguments = ["embed", picture, "--model", folder + "openai-vit/archive.pt", "--device", "cpu"]
+        let other = try run(arguments + ["--image-size", "48"])
+        let usual = try run(arguments)
+        #expect(other.status == 0 && other.output != usual.output)
+        let resNet = try run(["inspect", folder + "openai-resnet/archive.pt", "--image-size", "96"])
+        #expect(resNet.status == 4 && resNet.errors.contains("cannot be resized"))
+        #expect(try run(["inspect", folder + "siglip", "--image-size", "3"]).status == 4)
+        #expect(try run(["inspect", folder + "siglip", "--image-size", "0"]).status == 2)
+    }
+
     @Test("An output that cannot be written ends with 5")
     func output() throws {
         #expect(try run(["embed", "--text", "a", "--output", "/nonexistent/o.npy", "--device", "cpu"]).status == 5)

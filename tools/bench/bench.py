@@ -219,8 +219,7 @@ class Bench:
 
             import inputs
 
-            config = json.loads((self.cache / "checkpoints" / model / "config.json").read_text())
-            numpy.save(self.cache / "check.npy", inputs.pixels(2, config["vision_config"]["image_size"]))
+            numpy.save(self.cache / "check.npy", inputs.pixels(2, inputs.side(self.cache / "checkpoints" / model)))
             command.append(str(self.cache / "check.npy"))
         else:
             import inputs
@@ -238,7 +237,11 @@ class Bench:
         self.prepare(model, "--towers", tower, *(["--int8"] if precision == "int8" else []))
         self.tokenize_captions()
         workers = self.workers(contenders, tower, model, precision == "int8")
-        cosines = self.agreement(self.our_embeddings(tower, model), workers)
+        exact = self.our_embeddings(tower, model)
+        cosines = self.agreement(exact, workers)
+        if precision != "fp32":
+            found = self.our_embeddings(tower, model, precision)
+            cosines[f"{OURS} {precision}"] = min(cosine(a, b) for a, b in zip(exact, found))
         ours = Ours(self, model, "--device", "cpu", "--tower", tower, "--precision", precision)
         rows = self.interleave([ours, *workers], batches, rounds=rounds)
         for worker in workers:
@@ -506,6 +509,10 @@ SECTIONS = {
         name, "ViT-L/14 pictures, fp32", "image", "ViT-L-14", [*TORCH, *ENGINES], [1, 8], rounds=3),
     "image-int8": lambda bench, name: bench.tower(
         name, "ViT-B/32 pictures, int8", "image", "ViT-B-32", ENGINES, [1, 8, 32], precision="int8"),
+    "image-rn50": lambda bench, name: bench.tower(
+        name, "RN50 pictures, fp32", "image", "RN50", ["open_clip", *ENGINES], [1, 8], rounds=3),
+    "image-rn50-int8": lambda bench, name: bench.tower(
+        name, "RN50 pictures, int8", "image", "RN50", ENGINES, [1, 8], precision="int8", rounds=3),
     "text-77": lambda bench, name: bench.tower(
         name, "ViT-B/32 sentences of 77 tokens, fp32", "text", "ViT-B-32", [*TORCH, *ENGINES], [1, 8, 32]),
     "text-captions": lambda bench, name: bench.text_captions(name),

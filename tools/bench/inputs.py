@@ -11,6 +11,14 @@ START, END = 49406, 49407
 CAPTIONS = pathlib.Path(__file__).parent / "captions.jsonl"
 
 
+def side(folder: pathlib.Path) -> int:
+    """Pixels of one side of the pictures that a checkpoint takes."""
+    config = folder / "config.json"
+    if config.exists():
+        return json.loads(config.read_text())["vision_config"]["image_size"]
+    return json.loads((folder / "open_clip_config.json").read_text())["model_cfg"]["vision_cfg"]["image_size"]
+
+
 def normalized(bytes_: numpy.ndarray) -> numpy.ndarray:
     """[side, side, 3] bytes as a model takes them: float32 [3, side, side]."""
     x = bytes_.astype(numpy.float32)

@@ -30,8 +30,7 @@ class Peer:
         self.int8: bool = settings["int8"]
         self.threads: int = settings["threads"]
         self.cache = pathlib.Path(settings["cache"])
-        config = json.loads((self.cache / "checkpoints" / self.model / "config.json").read_text())
-        self.side: int = config["vision_config"]["image_size"]
+        self.side: int = inputs.side(self.cache / "checkpoints" / self.model)
         self.chosen: dict[tuple[int, str], str] = {}
 
     def load(self) -> str:
@@ -161,7 +160,7 @@ class ONNXRuntime(Peer):
         options.intra_op_num_threads = self.threads
         options.inter_op_num_threads = 1
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-        names = {"int8 dynamic": "-int8"} if self.int8 else {"as exported": "", "fused": "-fused"}
+        names = {"int8": "-int8"} if self.int8 else {"as exported": "", "fused": "-fused"}
         self.sessions = {}
         for way, suffix in names.items():
             path = self.cache / "onnx" / f"{self.model}-{self.tower}{suffix}.onnx"

@@ -72,6 +72,56 @@ def open_clip_weights(folder: pathlib.Path, target: pathlib.Path) -> None:
     save_file(result, target)
 
 
+def resnet(cache: pathlib.Path, name: str) -> pathlib.Path:
+    """A ResNet of OpenAI's as open_clip's folder, every tensor drawn; batch norms keep what comes out of a layer near
+    what goes in."""
+    import json
+
+    import open_clip
+    import torch
+    from safetensors.torch import save_file
+
+    folder = cache / "checkpoints" / name
+    if (folder / "open_clip_model.safetensors").exists():
+        return folder
+    say("drawing", name)
+    model = open_clip.create_model(name + "-quickgelu")
+    generator = torch.Generator().manual_seed(0)
+    values = model.state_dict()
+    for key, value in values.items():
+        drawn = torch.randn(value.shape, generator=generator)
+        if key == "logit_scale" or not value.is_floating_point():
+            continue
+        if key.endswith("running_var"):
+            drawn = 0.5 + drawn.abs() / 2
+        elif value.dim() >= 2:
+            drawn = drawn / value[0].numel() ** 0.5 * (1.4 if value.dim() == 4 else 1)
+        elif key.endswith("weight"):
+            drawn = (0.3 if ".bn3." in key else 1) * (1 + 0.1 * drawn)
+        else:
+            drawn = 0.1 * drawn
+        value.copy_(drawn)
+    folder.mkdir(parents=True, exist_ok=True)
+    config = {"model_cfg": open_clip.get_model_config(name + "-quickgelu"), "preprocess_cfg": {}}
+    (folder / "open_clip_config.json").write_text(json.dumps(config, indent=1))
+    save_file({key: value.contiguous() for key, value in values.items()}, folder / "open_clip_model.safetensors")
+    return folder
+
+
+def export_resnet(name: str, weights: pathlib.Path, target: pathlib.Path) -> None:
+    """The ONNX graph of the image tower, batch norms folded into the convolutions."""
+    import open_clip
+    import torch
+
+    model = open_clip.create_model(name + "-quickgelu", pretrained=str(weights)).eval()
+    side = model.visual.image_size
+    side = side[0] if isinstance(side, tuple) else side
+    with torch.inference_mode(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(model.visual, (torch.randn(2, 3, side, side),), target, dynamo=False, input_names=["x"],
+                          output_names=["y"], dynamic_axes={"x": {0: "n"}, "y": {0: "n"}}, opset_version=17)
+
+
 def export(folder: pathlib.Path, tower: str, target: pathlib.Path) -> None:
     """The ONNX graph of one tower: pixels [n, 3, H, W] or ids [n, length] to embeddings [n, dimension]."""
     import torch
@@ -110,9 +160,24 @@ def fuse(source: pathlib.Path, folder: pathlib.Path, tower: str, target: pathlib
                    hidden_size=part["hidden_size"]).save_model_to_file(str(target))
 
 
-def quantize_onnx(source: pathlib.Path, target: pathlib.Path) -> None:
-    """int8 as ONNX Runtime's documentation recommends for transformers on a CPU: dynamic, weights per channel."""
-    from onnxruntime.quantization import QuantType, quantize_dynamic
+def quantize_onnx(source: pathlib.Path, target: pathlib.Path, convolutions: bool = False) -> None:
+    """int8 as ONNX Runtime's documentation recommends: for transformers on a CPU dynamic, weights per channel; for
+    convolutions static, calibrated on 64 inputs like those measured."""
+    from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_dynamic, quantize_static
+
+    from inputs import pixels
+
+    if convolutions:
+        class Reader(CalibrationDataReader):
+            def __init__(self) -> None:
+                self.left = iter(range(64))
+
+            def get_next(self) -> dict | None:
+                seed = next(self.left, None)
+                return None if seed is None else {"x": pixels(1, 224, seed)}
+
+        quantize_static(source, target, Reader(), per_channel=True, weight_type=QuantType.QInt8)
+        return
 
     quantize_dynamic(source, target, per_channel=True, weight_type=QuantType.QInt8,
                      op_types_to_quantize=["MatMul", "Gemm"])
@@ -124,8 +189,8 @@ def to_openvino(source: pathlib.Path, target: pathlib.Path) -> None:
     openvino.save_model(openvino.convert_model(source), target, compress_to_fp16=False)
 
 
-def quantize_openvino(source: pathlib.Path, target: pathlib.Path) -> None:
-    """int8 by NNCF's post-training quantisation for transformers, calibrated on 64 inputs like those measured."""
+def quantize_openvino(source: pathlib.Path, target: pathlib.Path, convolutions: bool = False) -> None:
+    """int8 by NNCF's post-training quantisation (for transformers its own form), calibrated on 64 inputs like those measured."""
     import nncf
     import openvino
 
@@ -133,7 +198,8 @@ def quantize_openvino(source: pathlib.Path, target: pathlib.Path) -> None:
 
     model = openvino.Core().read_model(source)
     data = nncf.Dataset([pixels(1, 224, seed) for seed in range(64)])
-    quantized = nncf.quantize(model, data, model_type=nncf.ModelType.TRANSFORMER, subset_size=64)
+    quantized = nncf.quantize(model, data, model_type=None if convolutions else nncf.ModelType.TRANSFORMER,
+                              subset_size=64)
     openvino.save_model(quantized, target, compress_to_fp16=False)
 
 
@@ -180,23 +246,29 @@ def optionally(cache: pathlib.Path, target: str, make) -> None:
 
 
 def model(cache: pathlib.Path, name: str, towers: list[str], int8: bool) -> None:
-    folder = checkpoint(cache, name)
+    convolutions = name.startswith("RN")
+    folder = resnet(cache, name) if convolutions else checkpoint(cache, name)
     with new(cache / "open_clip" / f"{name}.safetensors") as draft:
-        if draft:
+        if draft and convolutions:
+            draft.hardlink_to(folder / "open_clip_model.safetensors")
+        elif draft:
             open_clip_weights(folder, draft)
     for tower in towers:
         onnx = cache / "onnx" / f"{name}-{tower}.onnx"
         with new(onnx) as draft:
-            if draft:
+            if draft and convolutions:
+                export_resnet(name, cache / "open_clip" / f"{name}.safetensors", draft)
+            elif draft:
                 export(folder, tower, draft)
-        optionally(cache, f"onnx/{name}-{tower}-fused.onnx", lambda draft: fuse(onnx, folder, tower, draft))
+        if not convolutions:
+            optionally(cache, f"onnx/{name}-{tower}-fused.onnx", lambda draft: fuse(onnx, folder, tower, draft))
         with new(cache / "openvino" / f"{name}-{tower}.xml") as draft:
             if draft:
                 to_openvino(onnx, draft)
         if int8:
-            optionally(cache, f"onnx/{name}-{tower}-int8.onnx", lambda draft: quantize_onnx(onnx, draft))
+            optionally(cache, f"onnx/{name}-{tower}-int8.onnx", lambda draft: quantize_onnx(onnx, draft, convolutions))
         if int8 and tower == "image":
-            optionally(cache, f"openvino/{name}-{tower}-int8.xml", lambda draft: quantize_openvino(onnx, draft))
+            optionally(cache, f"openvino/{name}-{tower}-int8.xml", lambda draft: quantize_openvino(onnx, draft, convolutions))
 
 
 def pictures(cache: pathlib.Path) -> None:

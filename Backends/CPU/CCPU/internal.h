@@ -78,6 +78,9 @@ typedef struct {
     void (*product)(
         long rows, long inputs, const int32_t *a, long pitch, const int8_t *b, long columns, const float *steps,
         const int32_t *sums, float *c, long ldc, const int8_t *next);
+    /// As ccpu_kernels.multiply_adds, of bytes.
+    float (*multiply_adds)(long steps);
+    long multiply_adds_per_step;
 } ccpu_int8_kernels;
 
 extern const ccpu_int8_kernels ccpu_int8_base;

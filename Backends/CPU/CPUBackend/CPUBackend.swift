@@ -131,8 +131,9 @@ package final class CPUBackend: Backend {
     /// the last cache.
     package func preferredRows(width: Int) -> Int { max(400, threads * 100) }
 
-    /// Floating-point operations per second that no product can exceed: multiply-adds out of registers, measured.
-    package func measurePeak(seconds: Double) -> Double { ccpu_peak_flops(context, seconds) }
+    /// Operations per second that no product can exceed: multiply-adds out of registers, of floats or in int8 of bytes,
+    /// measured.
+    package func measurePeak(seconds: Double) -> Double { ccpu_peak_flops(context, precision == .int8, seconds) }
 
     /// Why OpenBLAS cannot be used, in one sentence; none where it can. Opens it.
     package static var openBLASProblem: String? { ccpu_openblas_open().map { String(cString: $0) } }

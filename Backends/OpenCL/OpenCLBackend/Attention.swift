@@ -3,15 +3,15 @@
 import CLIPCompute
 
 /// Queries and values row after row, [queries of all heads | values of all heads]; keys transposed,
-/// [head · keyWidth + d][row].
+/// [head · keyWidth + d][row]. For tensor cores all row after row, [queries | keys | values], and no transposed keys.
 package final class OpenCLQueryKeyValueMatrix {
     let shape: AttentionShape
     let rows: Int
     let queriesAndValues: OpenCLMatrix
-    let keys: Region
+    let keys: Region?
     let keysPitch: Int
 
-    init(shape: AttentionShape, rows: Int, queriesAndValues: OpenCLMatrix, keys: Region, keysPitch: Int) {
+    init(shape: AttentionShape, rows: Int, queriesAndValues: OpenCLMatrix, keys: Region?, keysPitch: Int) {
         self.shape = shape
         self.rows = rows
         self.queriesAndValues = queriesAndValues
@@ -61,16 +61,31 @@ extension OpenCLBackend {
         let inputs = parameters.weight.columns
         precondition(weight.count == (2 * keys + values) * inputs, "the weight does not fit the heads")
         var bias = parameters.bias.isEmpty ? nil : parameters.bias.flatMap { $0.floats() }
-        // The scale goes into the queries.
-        for i in 0..<(keys * inputs) { weight[i] *= shape.scale }
-        if bias != nil { for i in 0..<keys { bias?[i] *= shape.scale } }
+        // The scale goes into the queries; for tensor cores with log2 e, since they take powers of two.
+        let onTensorCores = usesTensorCores(shape)
+        let scale = onTensorCores ? shape.scale * 1.442_695_04 : shape.scale
+        for i in 0..<(keys * inputs) { weight[i] *= scale }
+        if bias != nil { for i in 0..<keys { bias?[i] *= scale } }
+        if onTensorCores {
+            let all = 2 * keys + values
+            return OpenCLQueryKeyValue(
+                shape: shape, norm: parameters.norm.map(Statistics.init),
+                product: try pack(
+                    weight, inputs: inputs, order: Array(0..<all), bias: bias, fold: NormFold(parameters.norm),
+                    outputs: all, flags: 0))
+        }
         // Queries and values first, keys last: they go elsewhere.
         let order = Array(0..<keys) + Array((2 * keys)..<(2 * keys + values)) + Array(keys..<(2 * keys))
         return OpenCLQueryKeyValue(
             shape: shape, norm: parameters.norm.map(Statistics.init),
             product: try pack(
                 weight, inputs: inputs, order: order, bias: bias, fold: NormFold(parameters.norm),
-                outputs: order.count, flags: 0))
+                outputs: order.count, flags: 0, layout: .panels))
+    }
+
+    /// Whether mma/attention.cl takes heads of these widths.
+    private func usesTensorCores(_ shape: AttentionShape) -> Bool {
+        matrixStep != nil && [shape.keyWidth, shape.valueWidth].allSatisfy { $0 % 8 == 0 && $0 <= 128 }
     }
 
     package func prepareAttentionBias(_ bias: HostTensor) throws(BackendError) -> OpenCLAttentionBias {
@@ -85,6 +100,12 @@ extension OpenCLBackend {
     ) throws(BackendError) -> OpenCLQueryKeyValueMatrix {
         let shape = queryKeyValue.shape
         let (keys, values) = (shape.heads * shape.keyWidth, shape.heads * shape.valueWidth)
+        if queryKeyValue.product.layout == .matrix {
+            let all = try matrix(rows: x.rows, columns: 2 * keys + values)
+            try product(try normed(x, queryKeyValue.norm), queryKeyValue.product, into: all)
+            return OpenCLQueryKeyValueMatrix(
+                shape: shape, rows: x.rows, queriesAndValues: all, keys: nil, keysPitch: 0)
+        }
         let rows = try matrix(rows: x.rows, columns: keys + values)
         var keysPitch = (x.rows + Self.keySlack + 15) / 16 * 16
         if keysPitch * elementSize % 4096 == 0 { keysPitch += 64 / elementSize }
@@ -113,6 +134,10 @@ extension OpenCLBackend {
                     && table.keys >= sequences.longestKeys, "the bias is smaller than the sequences")
             bias = table
             flags = 2
+        }
+        guard let transposedKeys = x.keys else {
+            try tensorCoreAttention(x, sequences, bias: bias, flags: flags, into: y)
+            return y
         }
         let isVector = family == .vector
         var knobs = [("KEY_WIDTH", shape.keyWidth), ("VALUE_WIDTH", shape.valueWidth), ("TILED", isVector ? 0 : 1)]
@@ -149,7 +174,7 @@ extension OpenCLBackend {
         let blocks = (sequences.longestQueries + queries - 1) / queries
         try run(kernel, groups: (blocks, shape.heads, sequences.count), items: items) { call in
             call.matrix(x.queriesAndValues)
-            call.region(x.keys, elementSize: elementSize)
+            call.region(transposedKeys, elementSize: elementSize)
             call.uint(x.keysPitch)
             call.region(segments)
             call.buffer(bias?.buffer ?? zeros)
@@ -161,5 +186,39 @@ extension OpenCLBackend {
             call.uint(scoresPitch)
         }
         return y
+    }
+
+    /// No more warps than the queries need: one has 16.
+    private static func warps(longestQueries: Int) -> Int { longestQueries <= 32 ? 2 : 4 }
+
+    static func tensorCoreKnobs(_ shape: AttentionShape, longestQueries: Int) -> [(String, Int)] {
+        let wide = max(shape.keyWidth, shape.valueWidth) > 64
+        return [
+            ("KEY_WIDTH", shape.keyWidth), ("VALUE_WIDTH", shape.valueWidth), ("KEY_TILE", wide ? 32 : 64),
+            ("STAGES", wide ? 1 : 2), ("WARPS", warps(longestQueries: longestQueries)), ("LOCAL_ARGUMENT", 0),
+        ]
+    }
+
+    /// Kernel: mma/attention.cl.
+    private func tensorCoreAttention(
+        _ x: OpenCLQueryKeyValueMatrix, _ sequences: Sequences, bias: OpenCLAttentionBias?, flags: Int,
+        into y: OpenCLMatrix
+    ) throws(BackendError) {
+        let knobs = Self.tensorCoreKnobs(x.shape, longestQueries: sequences.longestQueries)
+        let warps = Self.warps(longestQueries: sequences.longestQueries)
+        let segments = try upload(sequences)
+        let kernel = try programs.program(
+            ["nvidia/ptx", "mma/attention"], knobs + [("EMULATED", emulatesMatrixSteps ? 1 : 0)]
+        ).kernel("attention")
+        let blocks = (sequences.longestQueries + warps * 16 - 1) / (warps * 16)
+        try run(kernel, groups: (blocks, x.shape.heads, sequences.count), items: 32, itemRows: warps) { call in
+            call.matrix(x.queriesAndValues)
+            call.region(segments)
+            call.buffer(bias?.buffer ?? zeros)
+            call.uint(bias?.queries ?? 0)
+            call.uint(bias?.keys ?? 0)
+            call.uint(flags)
+            call.matrix(y)
+        }
     }
 }

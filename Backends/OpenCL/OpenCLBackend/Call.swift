@@ -76,9 +76,9 @@ struct Call {
         ulong(region.offset / elementSize)
     }
 
-    /// Runs `groups` work-groups of `items` work-items (along the first dimension). The caller releases the event.
+    /// Runs `groups` work-groups of `items` by `itemRows` work-items. The caller releases the event.
     func enqueue(
-        on queue: cl_command_queue, groups: (Int, Int, Int), items: Int,
+        on queue: cl_command_queue, groups: (Int, Int, Int), items: Int, itemRows: Int = 1,
         event: UnsafeMutablePointer<cl_event?>? = nil
     ) throws(BackendError) {
         let name = kernel.name
@@ -88,12 +88,12 @@ struct Call {
                 .kernel, "OpenCL: '\(name)' takes \(kernel.argumentCount) arguments and was given \(bound)")
         }
         if groups.0 == 0 || groups.1 == 0 || groups.2 == 0 { return }
-        guard groups.0 * items <= Int(UInt32.max), groups.1 <= Int(UInt32.max), groups.2 <= Int(UInt32.max) else {
+        guard groups.0 * items <= Int(UInt32.max), groups.1 * itemRows <= Int(UInt32.max), groups.2 <= Int(UInt32.max) else {
             throw BackendError(
                 .unsupported, "OpenCL: '\(name)' over \(groups) groups is too large; use smaller batches")
         }
-        let global = [groups.0 * items, groups.1, groups.2]
-        let local = [items, 1, 1]
+        let global = [groups.0 * items, groups.1 * itemRows, groups.2]
+        let local = [items, itemRows, 1]
         try check(
             cl.clEnqueueNDRangeKernel(queue, kernel.handle, 3, nil, global, local, 0, nil, event),
             "running '\(name)' over \(global) work-items")

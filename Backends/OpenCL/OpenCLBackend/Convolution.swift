@@ -43,7 +43,7 @@ extension OpenCLBackend {
         return OpenCLConvolution(
             product: try pack(
                 weight, inputs: inputs * taps, order: Array(0..<outputs), bias: parameters.bias?.floats(),
-                outputs: outputs, flags: parameters.activation.number, taps: taps),
+                outputs: outputs, flags: parameters.activation.number, taps: taps, layout: .panels),
             kernelHeight: shape[2], kernelWidth: shape[3], stride: parameters.stride, padding: parameters.padding,
             activatesAfterResidual: parameters.activatesAfterResidual)
     }

@@ -26,8 +26,16 @@ package struct OpenCLDeviceDescription: Sendable {
     package let half: Bool
     package let subgroupSizes: [Int]
     package let extensions: [String]
+    /// Of cl_nv_device_attribute_query: 90 for 9.0; none where the device does not say.
+    package let computeCapability: Int?
 
     package var identifier: String { "opencl:\(index)" }
+
+    /// Matrix instructions that its capability promises, best first. A self-check has the last word.
+    package var matrixSteps: [MatrixStep] {
+        guard let computeCapability, computeCapability >= 80 else { return [] }
+        return computeCapability / 10 == 9 ? [.wgmma, .mma] : [.mma]
+    }
 
     /// The same in the words of the contract.
     package var info: DeviceInfo {
@@ -35,6 +43,9 @@ package struct OpenCLDeviceDescription: Sendable {
         if half { capabilities.append("half") }
         if !subgroupSizes.isEmpty {
             capabilities.append("sub-groups " + subgroupSizes.map(String.init).joined(separator: " "))
+        }
+        if let computeCapability {
+            capabilities.append("compute capability \(computeCapability / 10).\(computeCapability % 10)")
         }
         return DeviceInfo(
             identifier: identifier, kind: kind, name: name, driver: "\(platform), driver \(driver)", memory: memory,
@@ -108,7 +119,8 @@ package enum OpenCLDevices {
             vectorWidth: Int(number(cl, device, CL_DEVICE_NATIVE_VECTOR_WIDTH_FLOAT, cl_uint(0))),
             half: extensions.contains("cl_khr_fp16"),
             subgroupSizes: extensions.contains("cl_intel_required_subgroup_size") ? subgroupSizes(cl, device) : [],
-            extensions: extensions)
+            extensions: extensions,
+            computeCapability: extensions.contains("cl_nv_device_attribute_query") ? capability(cl, device) : nil)
     }
 
     private static func number<T: FixedWidthInteger>(
@@ -117,6 +129,12 @@ package enum OpenCLDevices {
         var value = none
         let status = cl.clGetDeviceInfo(device, cl_device_info(what), MemoryLayout<T>.size, &value, nil)
         return status == CL_SUCCESS ? value : none
+    }
+
+    private static func capability(_ cl: COpenCLFunctions, _ device: cl_device_id) -> Int? {
+        // CL_DEVICE_COMPUTE_CAPABILITY_MAJOR_NV and _MINOR_NV
+        let major = number(cl, device, 0x4000, cl_uint(0)), minor = number(cl, device, 0x4001, cl_uint(0))
+        return major > 0 ? Int(major * 10 + minor) : nil
     }
 
     private static func text(_ cl: COpenCLFunctions, _ device: cl_device_id, _ what: Int32) -> String {

@@ -103,11 +103,11 @@ final class Lane {
     }
 
     /// Enqueues a kernel whose arguments are bound.
-    func enqueue(_ call: Call, groups: (Int, Int, Int), items: Int) throws(BackendError) {
+    func enqueue(_ call: Call, groups: (Int, Int, Int), items: Int, itemRows: Int) throws(BackendError) {
         if first == nil {
-            try call.enqueue(on: queue, groups: groups, items: items, event: &first)
+            try call.enqueue(on: queue, groups: groups, items: items, itemRows: itemRows, event: &first)
         } else {
-            try call.enqueue(on: queue, groups: groups, items: items)
+            try call.enqueue(on: queue, groups: groups, items: items, itemRows: itemRows)
         }
         operationCount += 1
         // Drivers gather commands until they are told to start: the device is not to wait for a whole pass.

@@ -6,6 +6,12 @@ import COpenCL
 
 /// A weight matrix in the kernel's layout with what its epilogue needs.
 final class ProductWeights {
+    enum Layout {
+        /// Panels of the chosen `LinearTile`.
+        case panels
+        /// Columns of padded inputs, for tensor cores.
+        case matrix
+    }
     let weight: Buffer
     /// In the product's order, padded to whole panels.
     let bias: Buffer
@@ -17,14 +23,16 @@ final class ProductWeights {
     /// Columns of the product: twice the outputs where gated.
     let productColumns: Int
     let flags: Int
+    let layout: Layout
     /// Elements from one matrix to the next, where there are several.
     let weightStep: Int
     let biasStep: Int
 
     init(
         weight: Buffer, bias: Buffer, scale: Buffer, inputs: Int, outputs: Int, productColumns: Int, flags: Int,
-        weightStep: Int, biasStep: Int
+        layout: Layout, weightStep: Int, biasStep: Int
     ) {
+        self.layout = layout
         self.weight = weight
         self.bias = bias
         self.scale = scale
@@ -56,6 +64,7 @@ enum EpilogueFlag {
     static let residual = 128
     static let activateAfterResidual = 256
     static let transpose = 512
+    static let unaligned = 1024
 }
 
 extension Activation {
@@ -107,11 +116,13 @@ extension OpenCLBackend {
                 flags: parameters.activation.number | (parameters.gated ? EpilogueFlag.gated : 0)))
     }
 
-    /// Lays out a weight `[rows, inputs]` in panels: column c of the product is row `order[c]`. With `groups`, the
-    /// matrix is that many of equal size one after the other, and `order` speaks of the first.
+    /// Lays out a weight `[rows, inputs]` for the product: column c of it is row `order[c]`. With `groups`, the
+    /// matrix is that many of equal size one after the other, and `order` speaks of the first. The layout is `layout`, or the
+    /// best that fits.
     func pack(
         _ weight: [Float], inputs: Int, order: [Int], bias: [Float]?, fold: NormFold? = nil, scale: HostTensor? = nil,
-        outputs: Int, flags: Int, groups: Int = 1, taps: Int = 1
+        outputs: Int, flags: Int, groups: Int = 1, taps: Int = 1,
+        layout wanted: ProductWeights.Layout? = nil
     ) throws(BackendError) -> ProductWeights {
         var weight = weight
         let rowCount = weight.count / inputs
@@ -125,25 +136,31 @@ extension OpenCLBackend {
             }
         }
         let hasBias = bias != nil || fold?.bias != nil
-        let panel = linearTile.panel
-        let panels = (order.count + panel - 1) / panel
-        let step = panels * panel * inputs
+        // Of products side by side, x has to begin at a multiple of 16 bytes for each.
+        let layout = wanted ?? (matrixStep != nil && (groups == 1 || inputs % 8 == 0) ? .matrix : .panels)
+        if layout == .panels { try chooseLinearTile() }
+        let panel = layout == .matrix ? Self.paddedColumns : linearTile.panel
+        let columns = Self.padded(order.count, to: panel)
+        let step = columns * (layout == .matrix ? Self.padded(inputs, to: Self.paddedInputs) : inputs)
         let rows = order.count
         let all = (0..<groups).flatMap { group in order.map { $0 + group * (rowCount / groups) } }
         let buffer =
-            elementSize == 4
-            ? try weightBuffer(panelled(weight, inputs, all, rows, panel) { $0 }, for: "a weight")
-            : try weightBuffer(panelled(weight, inputs, all, rows, panel) { Float16($0).bitPattern }, for: "a weight")
-        var packedBias = [Float](repeating: 0, count: groups * panels * panel)
-        for (index, row) in all.enumerated() {
-            packedBias[index / rows * panels * panel + index % rows] = biases[row]
-        }
+            if layout == .matrix {
+                try weightBuffer(matrixLayout(weight, inputs: inputs, order: all, columns: rows), for: "a weight")
+            } else if elementSize == 4 {
+                try weightBuffer(panelled(weight, inputs, all, rows, panel) { $0 }, for: "a weight")
+            } else {
+                try weightBuffer(
+                    panelled(weight, inputs, all, rows, panel) { Float16($0).bitPattern }, for: "a weight")
+            }
+        var packedBias = [Float](repeating: 0, count: groups * columns)
+        for (index, row) in all.enumerated() { packedBias[index / rows * columns + index % rows] = biases[row] }
         return ProductWeights(
             weight: buffer, bias: hasBias ? try weightBuffer(packedBias, for: "a bias") : zeros,
             scale: try floatBuffer(scale, for: "a layer scale"), inputs: inputs / taps, outputs: outputs,
             productColumns: order.count,
             flags: flags | (hasBias ? EpilogueFlag.bias : 0) | (scale != nil ? EpilogueFlag.scale : 0),
-            weightStep: step, biasStep: hasBias ? panels * panel : 0)
+            layout: layout, weightStep: step, biasStep: hasBias ? columns : 0)
     }
 
     /// `[panels][inputs][panel]`, zero-padded, for each `rows` of the order.
@@ -212,6 +229,10 @@ extension OpenCLBackend {
     ) throws(BackendError) {
         precondition(
             groups.count > 1 || x.columns == weights.inputs, "x has \(x.columns) columns, not \(weights.inputs)")
+        if weights.layout == .matrix {
+            precondition(transposed == nil, "keys are transposed for plain kernels alone")
+            return try matrixProduct(x, weights, into: y, residual: residual, rowMap: rowMap, groups: groups)
+        }
         let program = try programs.program(["linear"], linearTile.knobs)
         try runProduct(
             try program.kernel("linear"), x, weights, rows: x.rows, into: y, residual: residual, rowMap: rowMap,
@@ -264,18 +285,20 @@ extension OpenCLBackend {
         }
     }
 
-    /// Compares a small product with the host's; throws where the kernel does not build or computes wrongly.
-    func checkLinear() throws(BackendError) {
-        let (rows, inputs, outputs) = (37, 45, 70)
+    /// Compares a product with the host's; throws where the kernel does not build or computes wrongly.
+    func checkLinear(
+        rows: Int = 37, inputs: Int = 45, outputs: Int = 70, layout: ProductWeights.Layout
+    ) throws(BackendError) {
         // Small multiples of 1/8: exact in halves, and so are their sums.
         func value(_ seed: Int) -> Float { Float((seed * 37 + seed / 11) % 17 - 8) / 8 }
         let x = (0..<(rows * inputs)).map { value($0) }
         let weight = (0..<(outputs * inputs)).map { value($0 + 5) }
         let bias = (0..<outputs).map { value($0 + 9) }
-        let prepared = try prepare(
-            LinearParameters(
-                weight: HostMatrix(HostTensor(weight, shape: [outputs, inputs])),
-                bias: [HostTensor(bias, shape: [outputs])]))
+        let prepared = OpenCLLinear(
+            norm: nil,
+            product: try pack(
+                weight, inputs: inputs, order: Array(0..<outputs), bias: bias, outputs: outputs, flags: 0,
+                layout: layout))
         try begin()
         let y = try linear(try upload(x, rows: rows, columns: inputs), prepared)
         let found = try wait(try submit(y))
@@ -284,7 +307,7 @@ extension OpenCLBackend {
                 var expected = bias[output]
                 for k in 0..<inputs { expected += x[row * inputs + k] * weight[output * inputs + k] }
                 let value = found[row * outputs + output]
-                guard abs(value - expected) <= (elementSize == 4 ? 0 : 0.01) else {
+                guard abs(value - expected) <= (elementSize == 4 ? 0 : abs(expected) / 2048) else {
                     throw BackendError(
                         .kernel, "self-check: row \(row), column \(output) is \(value) instead of \(expected)")
                 }

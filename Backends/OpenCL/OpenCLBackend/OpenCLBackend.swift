@@ -25,10 +25,19 @@ package struct OpenCLOptions: Sendable {
     package var usesTuning = true
     /// Tiles of the matrix product to try instead of the built-in ones, best first.
     package var linearTiles: [LinearTile]?
+    /// Instructions to try for products of halves, best first; none: what the device has.
+    package var matrixSteps: [MatrixStep]?
+    /// Their tiles, instead of the built-in ones. `CLIP_GPU_TILES` names some, separated by commas: "mma 128x128x32x3 64x64".
+    package var matrixTiles: [MatrixTile]?
+    /// Those instructions are done in plain C: for tests on devices that lack them.
+    package var emulatesMatrixSteps = false
 
     package init() {
         cacheFolder = ProgramCache.standardFolder
         kernelFolder = environment("CLIP_GPU_KERNELS")
+        if let tiles = environment("CLIP_GPU_TILES") {
+            matrixTiles = tiles.split(separator: ",").compactMap { MatrixTile(String($0)) }
+        }
     }
 }
 
@@ -48,7 +57,7 @@ package final class OpenCLBackend: Backend {
     package let family: OpenCLOptions.Family
     /// The tile that `clip-gpu tune` found on this device, where it is in use.
     package private(set) var tunedTile: LinearTile?
-    let programs: Programs
+    private(set) var programs: Programs
     /// What tuning depends on besides the source of the kernels; and where it is kept.
     let deviceKey: String
     let cache: ProgramCache?
@@ -57,11 +66,23 @@ package final class OpenCLBackend: Backend {
     let rowLanes: Int
     /// How products are tiled; weights are laid out for it.
     package private(set) var linearTile: LinearTile
+    /// Tiles to choose it from; none left once it is chosen.
+    private var linearTiles: [LinearTile]
+    /// A tile that was found by tuning goes before them.
+    private let usesTuning: Bool
+    /// The instructions that products and attention use; none for plain OpenCL C.
+    package private(set) var matrixStep: MatrixStep?
+    /// Its tiles that passed their self-check.
+    private(set) var matrixTiles: [MatrixTile] = []
+    /// Those among them whose shared memory is an argument of the kernel.
+    private(set) var sharesByArgument: Set<MatrixTile> = []
+    let emulatesMatrixSteps: Bool
     /// Zeros for what is not there: no bias, no residual, positions outside a picture.
     private(set) var zeros: Buffer
 
-    private let context: cl_context
-    private let lanes: [Lane]
+    private var context: cl_context
+    private var lanes: [Lane]
+    private let open: () throws(BackendError) -> (cl_context, [Lane], Programs)
     private var current = 0
     private var passIsOpen = false
     private var lastTicket: UInt64 = 0
@@ -97,47 +118,82 @@ package final class OpenCLBackend: Backend {
         family = options.family ?? (isCPU ? .vector : .tiled)
         rowLanes = family == .vector ? 1 : min(64, description.largestWorkGroup)
 
+        laneCount = max(1, options.laneCount ?? (isCPU ? 2 : 3))
+        deviceKey = Self.deviceKey(description)
+        cache = options.cacheFolder.map(ProgramCache.init(folder:))
+        let commonOptions = Self.commonOptions(
+            half: elementSize == 2, family, rowLanes: rowLanes, unrolls: !(isCPU && family == .tiled))
+        open = { [cl, description, laneCount] () throws(BackendError) in
+            try Self.open(cl, handle, description, laneCount: laneCount, options, commonOptions)
+        }
+        (context, lanes, programs) = try open()
+        zeros = try Buffer(cl, context, CL_MEM_READ_ONLY, 1 << 16, for: "zeros")
+        linearTile = LinearTile.vector
+        linearTiles = options.linearTiles ?? LinearTile.candidates(family, vectorWidth: description.vectorWidth)
+        usesTuning = options.linearTiles == nil && options.usesTuning
+        emulatesMatrixSteps = options.emulatesMatrixSteps
+        try zeroFill(zeros, on: lanes[0])
+        if self.precision == .fp16 {
+            try chooseMatrixStep(options.matrixSteps ?? description.matrixSteps, options.matrixTiles)
+        }
+        // With tensor cores, plain products are for what these cannot do: built when a model has it, not at every first start.
+        if matrixStep == nil { try chooseLinearTile() }
+    }
+
+    deinit { _ = cl.clReleaseContext(context) }
+
+    private static func deviceKey(_ description: OpenCLDeviceDescription) -> String {
+        [description.platform, description.name, description.driver].joined(separator: "\n")
+    }
+
+    static func commonOptions(half: Bool, _ family: OpenCLOptions.Family, rowLanes: Int, unrolls: Bool) -> String {
+        "-cl-std=CL1.2 -DHALF=\(half ? 1 : 0) -DVECTOR=\(family == .vector ? 16 : 4) -DLANES=\(rowLanes)"
+            + " -DUNROLL=\(unrolls ? 1 : 0)"
+    }
+
+    private static func open(
+        _ cl: COpenCLFunctions, _ handle: OpenCLDevices.Handle, _ description: OpenCLDeviceDescription, laneCount: Int,
+        _ options: OpenCLOptions, _ commonOptions: String
+    ) throws(BackendError) -> (cl_context, [Lane], Programs) {
         var status: cl_int = 0
         var properties: [cl_context_properties] = [
             cl_context_properties(CL_CONTEXT_PLATFORM), cl_context_properties(Int(bitPattern: handle.platform)), 0,
         ]
         var devices: cl_device_id? = handle.device
         guard let context = cl.clCreateContext(&properties, 1, &devices, nil, nil, &status) else {
-            try check(status, "opening \(device.identifier), \(device.name)")
-            throw BackendError(.unavailable, "OpenCL: \(device.identifier) cannot be opened")
+            try check(status, "opening \(description.identifier), \(description.name)")
+            throw BackendError(.unavailable, "OpenCL: \(description.identifier) cannot be opened")
         }
-        self.context = context
-        laneCount = max(1, options.laneCount ?? (isCPU ? 2 : 3))
         var lanes: [Lane] = []
         for _ in 0..<laneCount {
             lanes.append(
                 try Lane(cl, context, handle.device, largestAllocation: Int(clamping: description.largestAllocation)))
         }
-        self.lanes = lanes
-        deviceKey = [description.platform, description.name, description.driver].joined(separator: "\n")
-        cache = options.cacheFolder.map(ProgramCache.init(folder:))
-        programs = Programs(
-            cl, context, handle.device, deviceKey: deviceKey, cache: cache, kernelFolder: options.kernelFolder,
-            commonOptions: "-cl-std=CL1.2 -DHALF=\(elementSize == 2 ? 1 : 0) -DVECTOR=\(family == .vector ? 16 : 4)"
-                + " -DLANES=\(rowLanes) -DUNROLL=\(isCPU && family == .tiled ? 0 : 1)"
-        )
-        zeros = try Buffer(cl, context, CL_MEM_READ_ONLY, 1 << 16, for: "zeros")
-        linearTile = .vector
-        try zeroFill(zeros, on: lanes[0])
-        let tuned = options.linearTiles == nil && options.usesTuning ? rememberedTile() : nil
-        let tiles = options.linearTiles ?? LinearTile.candidates(family, vectorWidth: description.vectorWidth)
-        try chooseLinearTile((tuned.map { [$0] } ?? []) + tiles)
-        if linearTile == tuned { tunedTile = tuned }
+        let programs = Programs(
+            cl, context, handle.device, deviceKey: deviceKey(description),
+            cache: options.cacheFolder.map(ProgramCache.init(folder:)), kernelFolder: options.kernelFolder,
+            commonOptions: commonOptions)
+        return (context, lanes, programs)
     }
 
-    deinit { _ = cl.clReleaseContext(context) }
+    /// Opens the device anew: a fault of a kernel takes its context with it, and everything made there.
+    private func reopen() throws(BackendError) {
+        let old = context
+        (context, lanes, programs) = try open()
+        _ = cl.clReleaseContext(old)
+        zeros = try Buffer(cl, context, CL_MEM_READ_ONLY, 1 << 16, for: "zeros")
+        current = 0
+        passIsOpen = false
+        try zeroFill(zeros, on: lanes[0])
+    }
 
     package func preferredRows(width: Int) -> Int {
         // No more than 256 MiB to a matrix four times as wide in floats.
         let most = max(64, (64 << 20) / (4 * max(width, 1)))
         if description.kind == .cpu { return min(1600, most) }
         let tiles = MicroBatch(
-            computeUnits: description.computeUnits, tileRows: linearTile.groupRows, tileColumns: linearTile.panel)
+            computeUnits: description.computeUnits, tileRows: matrixTiles.first?.rows ?? linearTile.groupRows,
+            tileColumns: matrixTiles.first?.columns ?? linearTile.panel)
         return tiles.rows(width: width, within: min(4096, most)...min(16384, most))
     }
 
@@ -265,7 +321,9 @@ package final class OpenCLBackend: Backend {
     /// A new matrix. Rows begin at multiples of a cache line, and not at multiples of a page, where they would compete
     /// for the same cache sets.
     func matrix(rows: Int, columns: Int) throws(BackendError) -> OpenCLMatrix {
-        var pitch = columns < 16 ? (columns + 3) / 4 * 4 : (columns + 15) / 16 * 16
+        // Rows begin at multiples of 16 bytes at least, which copies of matrix kernels need.
+        let unit = columns < 16 ? 16 / elementSize : 16
+        var pitch = (columns + unit - 1) / unit * unit
         if pitch * elementSize % 4096 == 0 { pitch += 64 / elementSize }
         guard rows <= Int(Int32.max), pitch <= Int(Int32.max), !rows.multipliedReportingOverflow(by: pitch).overflow
         else {
@@ -384,20 +442,53 @@ package final class OpenCLBackend: Backend {
 
     /// Binds and enqueues one kernel in the current lane.
     func run(
-        _ kernel: Kernel, groups: (Int, Int, Int), items: Int, _ bind: (inout Call) -> Void
+        _ kernel: Kernel, groups: (Int, Int, Int), items: Int, itemRows: Int = 1, _ bind: (inout Call) -> Void
     ) throws(BackendError) {
         var call = Call(cl, kernel)
         bind(&call)
-        try lane.enqueue(call, groups: groups, items: items)
+        try lane.enqueue(call, groups: groups, items: items, itemRows: itemRows)
+    }
+
+    /// Takes the first step of which a tile builds and passes its self-check, with all tiles that do.
+    private func chooseMatrixStep(_ steps: [MatrixStep], _ tiles: [MatrixTile]?) throws(BackendError) {
+        for step in steps {
+            matrixStep = step
+            var passed: [MatrixTile] = []
+            for tile in tiles?.filter({ $0.step == step }) ?? MatrixTile.table(step) {
+                matrixTiles = [tile]
+                do throws(BackendError) {
+                    do throws(BackendError) {
+                        try checkMatrixProduct()
+                    } catch {
+                        guard tile.sharedMemory > 48 << 10, !emulatesMatrixSteps else { throw error }
+                        if error.code != .kernel { try reopen() }
+                        sharesByArgument.insert(tile)
+                        try checkMatrixProduct()
+                    }
+                    passed.append(tile)
+                } catch {
+                    notices.append("linear \(tile) was passed over on \(device.identifier): \(error.description)")
+                    if error.code != .kernel { try reopen() }
+                }
+            }
+            matrixTiles = passed
+            if !passed.isEmpty { return }
+        }
+        matrixStep = nil
     }
 
     /// Takes the first tile whose kernel builds and passes its self-check.
-    private func chooseLinearTile(_ candidates: [LinearTile]) throws(BackendError) {
+    func chooseLinearTile() throws(BackendError) {
+        if linearTiles.isEmpty { return }
+        let tuned = usesTuning ? rememberedTile() : nil
+        let candidates = (tuned.map { [$0] } ?? []) + linearTiles
+        linearTiles = []
+        defer { if linearTile == tuned { tunedTile = tuned } }
         var failure = BackendError(.kernel, "there is no variant of the matrix product to try")
         for tile in candidates {
             linearTile = tile
             do throws(BackendError) {
-                try checkLinear()
+                try checkLinear(layout: .panels)
                 return
             } catch {
                 notices.append("linear \(tile) was passed over on \(device.identifier): \(error.description)")

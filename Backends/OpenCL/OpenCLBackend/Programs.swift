@@ -53,25 +53,36 @@ final class Programs {
         self.commonOptions = commonOptions
     }
 
-    /// The program of the given files, one after the other behind the prelude. `knobs` become -D options.
-    func program(_ files: [String], _ knobs: [(String, Int)] = []) throws(BackendError) -> Program {
+    /// The program of the given files, one after the other behind the prelude. `knobs` become -D options. With `splices`, the
+    /// instructions that it carries as comments are put into force.
+    func program(
+        _ files: [String], _ knobs: [(String, Int)] = [], splices: Bool = false
+    ) throws(BackendError) -> Program {
         let options = ([commonOptions] + knobs.map { "-D\($0.0)=\($0.1)" }).joined(separator: " ")
         let key = files.joined(separator: "+") + " " + options
         if let program = built[key] { return program }
-        var source = ""
-        for file in ["prelude"] + files {
-            source += "#line 1 \"Kernels/OpenCL/\(file).cl\"\n" + (try text(of: file)) + "\n"
-        }
-        let program = Program(cl, try build(source, options, name: files[files.count - 1]))
+        let source = try Self.source(files, folder: kernelFolder)
+        let program = Program(cl, try build(source, options, name: files[files.count - 1], splices: splices))
         built[key] = program
         return program
     }
 
-    /// The source of a kernel file.
-    func text(of file: String) throws(BackendError) -> String {
-        if let kernelFolder {
-            guard let bytes = readFile("\(kernelFolder)/\(file).cl") else {
-                throw BackendError(.kernel, "cannot read the kernel file '\(kernelFolder)/\(file).cl'")
+    /// The source of a program of the given files.
+    func source(_ files: [String]) throws(BackendError) -> String { try Self.source(files, folder: kernelFolder) }
+
+    /// The files' text behind the prelude's, each with its name.
+    static func source(_ files: [String], folder: String?) throws(BackendError) -> String {
+        var source = ""
+        for file in ["prelude"] + files {
+            source += "#line 1 \"Kernels/OpenCL/\(file).cl\"\n" + (try text(of: file, folder)) + "\n"
+        }
+        return source
+    }
+
+    private static func text(of file: String, _ folder: String?) throws(BackendError) -> String {
+        if let folder {
+            guard let bytes = readFile("\(folder)/\(file).cl") else {
+                throw BackendError(.kernel, "cannot read the kernel file '\(folder)/\(file).cl'")
             }
             return String(decoding: bytes, as: UTF8.self)
         }
@@ -82,9 +93,11 @@ final class Programs {
             decoding: UnsafeBufferPointer(start: source.pointee.text, count: source.pointee.length), as: UTF8.self)
     }
 
-    private func build(_ source: String, _ options: String, name: String) throws(BackendError) -> cl_program {
+    private func build(
+        _ source: String, _ options: String, name: String, splices: Bool
+    ) throws(BackendError) -> cl_program {
         let key = ContentKey([deviceKey, options, source])
-        if let binary = cache?.read(key), let program = load(binary, options) {
+        if let binary = cache?.read(key), let program = try? load(binary, options, name: name) {
             cachedCount += 1
             return program
         }
@@ -110,12 +123,30 @@ final class Programs {
                     + " options '\(options)'): \(log)")
         }
         compiledCount += 1
-        if let cache, let binary = binary(of: program) { cache.write(key, binary) }
-        return program
+        guard splices else {
+            if let cache, let binary = binary(of: program) { cache.write(key, binary) }
+            return program
+        }
+        defer { _ = cl.clReleaseProgram(program) }
+        guard var text = binary(of: program) else {
+            throw BackendError(.kernel, "OpenCL: the driver does not hand out the binary of '\(name)'")
+        }
+        // With the zero at its end or without, as the driver gave it.
+        let end = text.last == 0 ? [UInt8(0)] : []
+        while text.last == 0 { text.removeLast() }
+        let binary: [UInt8]
+        do throws(PTXSplice.Failure) {
+            binary = Array(try PTXSplice.spliced(String(decoding: text, as: UTF8.self)).utf8) + end
+        } catch {
+            throw BackendError(.kernel, "OpenCL: '\(name)' cannot be completed: \(error)")
+        }
+        let complete = try load(binary, options, name: name)
+        cache?.write(key, binary)
+        return complete
     }
 
-    /// A program from a binary; none where the driver does not take it, which is no error: it is built anew.
-    private func load(_ binary: [UInt8], _ options: String) -> cl_program? {
+    /// A program from a binary.
+    private func load(_ binary: [UInt8], _ options: String, name: String) throws(BackendError) -> cl_program {
         var devices: cl_device_id? = device
         var length = binary.count
         var binaryStatus: cl_int = 0
@@ -124,14 +155,20 @@ final class Programs {
             var start = buffer.baseAddress
             return cl.clCreateProgramWithBinary(context, 1, &devices, &length, &start, &binaryStatus, &status)
         }
-        guard let program else { return nil }
-        guard status == CL_SUCCESS, binaryStatus == CL_SUCCESS,
-            cl.clBuildProgram(program, 1, &devices, options, nil, nil) == CL_SUCCESS
-        else {
-            _ = cl.clReleaseProgram(program)
-            return nil
+        guard let program else {
+            try check(status, "loading the binary of '\(name)'")
+            throw BackendError(.kernel, "OpenCL: no program from the binary of '\(name)'")
         }
-        return program
+        if status == CL_SUCCESS && binaryStatus == CL_SUCCESS {
+            status = cl.clBuildProgram(program, 1, &devices, options, nil, nil)
+            if status == CL_SUCCESS { return program }
+        }
+        let log = buildLog(program)
+        _ = cl.clReleaseProgram(program)
+        throw BackendError(
+            .kernel,
+            "OpenCL: the driver does not take the binary of Kernels/OpenCL/\(name).cl"
+                + " (\(String(cString: copencl_status_name(status)))): \(log)")
     }
 
     private func binary(of program: cl_program) -> [UInt8]? {

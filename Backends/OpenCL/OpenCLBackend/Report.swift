@@ -7,7 +7,12 @@ extension OpenCLBackend {
     /// Facts of the device and of what was chosen for it, as name and value.
     package var report: [(name: String, value: String)] {
         [
-            ("kernels", family.rawValue), ("linear", "\(linearTile)" + (tunedTile == nil ? "" : ", as tuned here")),
+            ("kernels", family.rawValue),
+            (
+                "matrix instructions",
+                matrixStep.map { _ in matrixTiles.map { tile in "\(tile)" }.joined(separator: ", ") } ?? "none"
+            ),
+            ("linear", "\(linearTile)" + (tunedTile == nil ? "" : ", as tuned here")),
             ("passed over", notices.isEmpty ? "none" : notices.joined(separator: "; ")),
             ("language", description.languageVersion), ("compute units", "\(description.computeUnits)"),
             ("local memory", "\(description.localMemory >> 10) KiB"),

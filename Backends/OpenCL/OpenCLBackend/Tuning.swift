@@ -6,7 +6,7 @@ import CLIPCompute
 extension OpenCLBackend {
     /// Everything that a measurement is good for: this device, driver and precision, these kernels.
     private func tuningKey() -> ContentKey? {
-        guard let source = try? programs.text(of: "prelude") + programs.text(of: "linear") else { return nil }
+        guard let source = try? programs.source(["linear"]) else { return nil }
         return ContentKey(["tuning 1", deviceKey, precision.rawValue, family.rawValue, source], ending: "tuning")
     }
 

@@ -115,26 +115,28 @@ package struct ImagePreprocessor: Sendable {
 
     /// Before anything is computed from the size, or allocated.
     private func checkSize() throws(ImageError) {
-        guard (1...16384).contains(preprocessing.size) else {
-            throw ImageError("A model's picture of \(preprocessing.size) pixels a side was asked for; give 1 to 16384.")
+        for size in [preprocessing.size, preprocessing.scaledSize ?? preprocessing.size]
+        where !(1...16384).contains(size) {
+            throw ImageError("A model's picture of \(size) pixels a side was asked for; give 1 to 16384.")
         }
     }
 
     /// Scaled size and cut, rounded as torchvision and open_clip round them.
     private func geometry(width: Int, height: Int) throws(ImageError) -> CICResize {
         let size = preprocessing.size
+        let side = preprocessing.scaledSize ?? size
         try checkSize()
         let scaled: (width: Int, height: Int)
         switch preprocessing.resizeMode {
         case .squash:
-            scaled = (size, size)
+            scaled = (side, side)
         case .shortest:
-            // torchvision: int(size * long / short), a division of whole numbers that is rounded once, then cut.
-            let long = Int(Double(size * max(width, height)) / Double(min(width, height)))
-            scaled = width <= height ? (size, long) : (long, size)
+            // torchvision: int(side * long / short), a division of whole numbers that is rounded once, then cut.
+            let long = Int(Double(side * max(width, height)) / Double(min(width, height)))
+            scaled = width <= height ? (side, long) : (long, side)
         case .longest:
             // open_clip's ResizeKeepRatio: Python's round, which takes halves to the even number.
-            let ratio = max(Double(height) / Double(size), Double(width) / Double(size))
+            let ratio = max(Double(height) / Double(side), Double(width) / Double(side))
             scaled = (
                 Int((Double(width) / ratio).rounded(.toNearestOrEven)),
                 Int((Double(height) / ratio).rounded(.toNearestOrEven))

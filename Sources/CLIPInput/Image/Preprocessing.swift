@@ -9,16 +9,18 @@ package struct Preprocessing: Sendable, Hashable {
 
     /// How a picture that is not square becomes square.
     package enum ResizeMode: String, Sendable, Hashable {
-        /// The short side becomes `size`, and the middle is cut out.
+        /// The short side becomes this long, and the middle is cut out.
         case shortest
-        /// Both sides become `size`, whatever that does to the shape.
+        /// Both sides become this long, whatever that does to the shape.
         case squash
-        /// The long side becomes `size`, and the rest is padded with `fill`.
+        /// The long side becomes this long, and the rest is padded with `fill`.
         case longest
     }
 
     /// Width and height of the result, in pixels.
     package var size: Int
+    /// What `resizeMode` makes of the sides before the middle is cut out, where that is not `size` too.
+    package var scaledSize: Int?
     /// Of red, green and blue, where white is 1.
     package var mean: SIMD3<Float>
     package var deviation: SIMD3<Float>
@@ -32,10 +34,12 @@ package struct Preprocessing: Sendable, Hashable {
     package static let clipDeviation = SIMD3<Float>(0.26862954, 0.26130258, 0.27577711)
 
     package init(
-        size: Int, mean: SIMD3<Float> = Self.clipMean, deviation: SIMD3<Float> = Self.clipDeviation,
+        size: Int, scaledSize: Int? = nil, mean: SIMD3<Float> = Self.clipMean,
+        deviation: SIMD3<Float> = Self.clipDeviation,
         interpolation: Interpolation = .bicubic, resizeMode: ResizeMode = .shortest, fill: UInt8 = 0
     ) {
         self.size = size
+        self.scaledSize = scaledSize
         self.mean = mean
         self.deviation = deviation
         self.interpolation = interpolation

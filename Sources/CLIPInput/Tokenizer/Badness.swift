@@ -67,17 +67,9 @@ enum Badness {
 
         func isLower(_ position: Int) -> Bool { (0x61...0x7A).contains(scalar(position)) }
         func isLetter(_ position: Int) -> Bool { (0x61...0x7A).contains(scalar(position) | 0x20) }
-        func isSpace(_ position: Int) -> Bool { position < scalars.count && Badness.isSpace(scalars[position]) }
+        func isSpace(_ position: Int) -> Bool { position < scalars.count && TextCleaner.isSpace(scalars[position]) }
         func isWord(_ position: Int) -> Bool {
             position < scalars.count && CharacterTraits(scalars[position]).contains(.isWord)
-        }
-    }
-
-    /// `\s` of Python's `re`.
-    private static func isSpace(_ scalar: UInt32) -> Bool {
-        switch scalar {
-        case 0x09...0x0D, 0x1C...0x20, 0x85, 0xA0, 0x1680, 0x2000...0x200A, 0x2028, 0x2029, 0x202F, 0x205F, 0x3000: true
-        default: false
         }
     }
 

@@ -1,26 +1,9 @@
 // CLIP's tokenizer: from a sentence to the ids that the text tower reads, the same as the reference's, to the id.
 
-/// Why a text has no tokens.
-package enum TokenizerError: Error, Equatable, CustomStringConvertible {
-    /// The text, its start and its end token do not fit into the context. `tokenCount` includes those two.
-    case textTooLong(text: String, tokenCount: Int, contextLength: Int)
-
-    package var description: String {
-        switch self {
-        case .textTooLong(let text, let tokenCount, let contextLength):
-            let shown = text.unicodeScalars.count > 60 ? String(text.unicodeScalars.prefix(57)) + "..." : text
-            return """
-                The text "\(shown)" is too long: it has \(tokenCount) tokens with its start and end, and the model \
-                reads \(contextLength); shorten it or ask for truncation.
-                """
-        }
-    }
-}
-
 /// Byte-level byte-pair tokenizer of CLIP: clean, lower-case, split, merge.
 ///
 /// `encode` gives the ids of `SimpleTokenizer.encode` of openai-clip and of open_clip, ftfy's repairs included.
-package struct BytePairTokenizer: Sendable {
+package struct BytePairTokenizer: TextTokenizer {
     /// How a user's text spells the start and the end of a text. Only these differ between the two references.
     package enum SpecialTokens: Sendable {
         /// `<|startoftext|>` and `<|endoftext|>`
@@ -62,10 +45,10 @@ package struct BytePairTokenizer: Sendable {
         endSpelling = Array(String(describing: spellings.end).utf8)
     }
 
-    /// The ids that a model reads: start, text, end, then zeros up to `contextLength`.
+    /// Start, text, end.
     ///
-    /// - Parameter truncate: cuts a text that is too long and puts the end token last. Without it that is an error.
-    ///   openai-clip does not truncate unless asked; open_clip always does.
+    /// - Parameter truncate: cuts a text that is too long and puts the end token last. openai-clip does not truncate
+    ///   unless asked; open_clip always does.
     package func tokenize(
         _ text: String, contextLength: Int = 77, truncate: Bool = false
     ) throws(TokenizerError) -> [Int32] {
@@ -79,7 +62,6 @@ package struct BytePairTokenizer: Sendable {
             ids.removeLast(ids.count - contextLength)
             ids[contextLength - 1] = endOfText
         }
-        ids.append(contentsOf: repeatElement(0, count: contextLength - ids.count))
         return ids
     }
 

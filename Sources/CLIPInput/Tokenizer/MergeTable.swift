@@ -14,19 +14,11 @@ package struct MergeTable: Sendable {
     /// The symbol of each of the 256 bytes, inside a word and at its end.
     private let symbols: [Int32]
     private let endOfWordSymbols: [Int32]
-    /// The symbol that the merge of each rank makes.
-    private let mergedSymbols: [Int32]
-    /// Open-addressed hash table from pair to rank: `left << 43 | right << 22 | rank`, or `emptySlot`.
-    private let slots: [UInt64]
-    /// How far the 64-bit hash is shifted to index `slots`.
-    private let hashShift: UInt64
+    private let pairs: PairTable
     /// Words of more bytes are merged by way of a queue.
     private let longWord: Int
 
-    private static let emptySlot = UInt64.max
-    private static let rankBits: UInt64 = 22
-    private static let symbolBits: UInt64 = 21
-    private static let unranked = UInt32.max
+    private static let unranked = PairTable.unranked
 
     /// - Parameters:
     ///   - symbols: the token id of each byte that does not end a word, 256 of them.
@@ -38,29 +30,9 @@ package struct MergeTable: Sendable {
         symbols: [Int32], endOfWordSymbols: [Int32], merges: some Collection<Merge>, longWord: Int = 128
     ) {
         precondition(symbols.count == 256 && endOfWordSymbols.count == 256, "one symbol for each byte")
-        precondition(merges.count < 1 << Self.rankBits, "too many merges for the hash table's slots")
-        // At most half full, so that the search for an absent pair, the common case, ends after a step or two.
-        let slotBits = UInt64(max(4, UInt.bitWidth - (merges.count * 2).leadingZeroBitCount))
-        let shift = 64 - slotBits
-        var slots = [UInt64](repeating: Self.emptySlot, count: 1 << slotBits)
-        var mergedSymbols = [Int32]()
-        mergedSymbols.reserveCapacity(merges.count)
-        for (rank, merge) in merges.enumerated() {
-            mergedSymbols.append(merge.merged)
-            let key = Self.key(merge.left, merge.right)
-            var index = Int(Self.hash(key) >> shift)
-            while slots[index] != Self.emptySlot, slots[index] >> Self.rankBits != key {
-                index = (index + 1) & (slots.count - 1)
-            }
-            if slots[index] == Self.emptySlot {
-                slots[index] = key << Self.rankBits | UInt64(rank)
-            }
-        }
         self.symbols = symbols
         self.endOfWordSymbols = endOfWordSymbols
-        self.mergedSymbols = mergedSymbols
-        self.slots = slots
-        self.hashShift = shift
+        pairs = PairTable(merges)
         self.longWord = longWord
     }
 
@@ -88,25 +60,6 @@ package struct MergeTable: Sendable {
             symbols[byte] = Int32(id)
         }
         return symbols
-    }
-
-    private static func key(_ left: Int32, _ right: Int32) -> UInt64 {
-        UInt64(UInt32(bitPattern: left)) << symbolBits | UInt64(UInt32(bitPattern: right))
-    }
-
-    /// Fibonacci hashing: the upper bits of the product are well mixed.
-    private static func hash(_ key: UInt64) -> UInt64 { key &* 0x9E37_79B9_7F4A_7C15 }
-
-    @inline(__always)
-    private func rank(_ left: Int32, _ right: Int32) -> UInt32 {
-        let key = Self.key(left, right)
-        var index = Int(truncatingIfNeeded: Self.hash(key) >> hashShift)
-        while true {
-            let slot = slots[index]
-            if slot == Self.emptySlot { return Self.unranked }
-            if slot >> Self.rankBits == key { return UInt32(truncatingIfNeeded: slot & (1 << Self.rankBits - 1)) }
-            index = (index + 1) & (slots.count - 1)
-        }
     }
 
     /// A symbol of a word, and the rank of the pair that it makes with its right neighbour.
@@ -139,7 +92,7 @@ package struct MergeTable: Sendable {
         for index in 1..<count {
             let isLast = index == count - 1
             pieces[index].symbol = isLast ? endOfWordSymbols[Int(word[index])] : symbols[Int(word[index])]
-            pieces[index - 1].rank = rank(pieces[index - 1].symbol, pieces[index].symbol)
+            pieces[index - 1].rank = pairs.rank(pieces[index - 1].symbol, pieces[index].symbol)
             lowest = min(lowest, pieces[index - 1].rank)
         }
         pieces[count - 1].rank = Self.unranked  // the last symbol has no right neighbour
@@ -156,7 +109,7 @@ package struct MergeTable: Sendable {
     private func mergeAll(
         ofRank rank: UInt32, count: Int, _ pieces: inout MutableSpan<Piece>
     ) -> (count: Int, lowest: UInt32) {
-        let merged = mergedSymbols[Int(rank)]
+        let merged = pairs.merged(rank)
         var lowest = Self.unranked
         var read = 0
         var write = 0
@@ -167,7 +120,7 @@ package struct MergeTable: Sendable {
             pieces[write] = isNew ? Piece(symbol: merged, rank: Self.unranked) : pieces[read]
             if write > 0 {
                 if isNew || previousIsNew {
-                    pieces[write - 1].rank = self.rank(pieces[write - 1].symbol, pieces[write].symbol)
+                    pieces[write - 1].rank = pairs.rank(pieces[write - 1].symbol, pieces[write].symbol)
                 }
                 lowest = min(lowest, pieces[write - 1].rank)
             }
@@ -199,7 +152,7 @@ package struct MergeTable: Sendable {
         /// Finds the rank of the pair that begins at `index`, and queues it if it has one.
         func rankPair(at index: Int) {
             let next = nodes[index].next
-            nodes[index].rank = next < end ? rank(nodes[index].symbol, nodes[next].symbol) : Self.unranked
+            nodes[index].rank = next < end ? pairs.rank(nodes[index].symbol, nodes[next].symbol) : Self.unranked
             if nodes[index].rank != Self.unranked { queue.insert(rank: nodes[index].rank, position: index) }
         }
         for index in 0..<end { rankPair(at: index) }
@@ -211,7 +164,7 @@ package struct MergeTable: Sendable {
             for index in positions where nodes[index].rank == lowest {
                 let removed = nodes[index].next
                 nodes[removed].rank = Self.unranked
-                nodes[index].symbol = mergedSymbols[Int(lowest)]
+                nodes[index].symbol = pairs.merged(lowest)
                 nodes[index].next = nodes[removed].next
                 if nodes[index].next < end { nodes[nodes[index].next].previous = index }
                 rankPair(at: index)
@@ -222,38 +175,6 @@ package struct MergeTable: Sendable {
         while index < end {
             ids.append(nodes[index].symbol)
             index = nodes[index].next
-        }
-    }
-
-    /// A binary heap of positions, the lowest rank first and of one rank the leftmost.
-    private struct RankQueue {
-        /// `rank << 32 | position`
-        private var heap: [UInt64] = []
-
-        var lowestRank: UInt32? { heap.first.map { UInt32($0 >> 32) } }
-
-        mutating func insert(rank: UInt32, position: Int) {
-            heap.append(UInt64(rank) << 32 | UInt64(position))
-            var child = heap.count - 1
-            while child > 0, heap[child] < heap[(child - 1) / 2] {
-                heap.swapAt(child, (child - 1) / 2)
-                child = (child - 1) / 2
-            }
-        }
-
-        mutating func removeFirst() -> Int {
-            heap.swapAt(0, heap.count - 1)
-            let first = heap.removeLast()
-            var parent = 0
-            while true {
-                let left = 2 * parent + 1
-                guard left < heap.count else { break }
-                let child = left + 1 < heap.count && heap[left + 1] < heap[left] ? left + 1 : left
-                if heap[parent] < heap[child] { break }
-                heap.swapAt(parent, child)
-                parent = child
-            }
-            return Int(first & 0xFFFF_FFFF)
         }
     }
 }

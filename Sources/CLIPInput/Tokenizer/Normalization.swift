@@ -16,19 +16,59 @@ enum Normalization {
     /// Normalization form C: `unicodedata.normalize("NFC", text)`.
     static func nfc(_ text: [UInt32]) -> [UInt32] {
         guard text.contains(where: { CharacterTraits($0).contains(.normalises) }) else { return text }
-        return composed(decomposed(text))
+        return composed(decomposed(text, as: .python), as: .python)
+    }
+
+    /// NFC, NFD, NFKC or NFKD as the `tokenizers` library computes it.
+    static func normalized(_ text: [UInt32], composes: Bool, isCompatible: Bool) -> [UInt32] {
+        let library = Library.tokenizers(isCompatible: isCompatible)
+        let units = decomposed(text, as: library)
+        return composes ? composed(units, as: library) : units.map(\.scalar)
+    }
+
+    /// Whose version of Unicode counts, and which decompositions.
+    private enum Library {
+        /// Python's `unicodedata`, canonical.
+        case python
+        /// The crate in the `tokenizers` library, whose data are older: marks that it does not know do not combine.
+        case tokenizers(isCompatible: Bool)
+
+        func combiningClass(_ scalar: UInt32) -> UInt8 {
+            if case .tokenizers = self, !LibraryTraits(scalar).contains(.combines) { return 0 }
+            return textCombiningClass(scalar)
+        }
+
+        func decompose(_ scalar: UInt32, _ append: (UInt32) -> Void) {
+            if case .tokenizers(let isCompatible) = self {
+                guard LibraryTraits(scalar).contains(.decomposes) else { return append(scalar) }
+                if isCompatible {
+                    var count = 0
+                    if let parts = textCompatibilityDecomposition(scalar, &count) {
+                        return UnsafeBufferPointer(start: parts, count: count).forEach(append)
+                    }
+                }
+            }
+            let parts = textDecomposition(scalar)
+            if parts.count == 0 { append(scalar) } else { parts.scalars.forEach(append) }
+        }
+
+        func composition(_ first: UInt32, _ second: UInt32) -> UInt32 {
+            let composite = textComposition(first, second)
+            if case .tokenizers = self, !LibraryTraits(composite).contains(.decomposes) { return 0 }
+            return composite
+        }
     }
 
     private typealias Unit = (scalar: UInt32, combiningClass: UInt8)
 
     /// Full canonical decomposition, each scalar with its combining class, combining marks in canonical order.
-    private static func decomposed(_ text: [UInt32]) -> [Unit] {
+    private static func decomposed(_ text: [UInt32], as library: Library) -> [Unit] {
         var result = [Unit]()
         result.reserveCapacity(text.count * 2)
         var runStart = 0  // where the combining marks at the end of `result` begin
         var isRunSorted = true
         func append(_ scalar: UInt32) {
-            let combiningClass = textCombiningClass(scalar)
+            let combiningClass = library.combiningClass(scalar)
             if combiningClass == 0 {
                 if !isRunSorted { sortByClass(&result[runStart...]) }
                 runStart = result.count + 1
@@ -39,14 +79,15 @@ enum Normalization {
             result.append((scalar, combiningClass))
         }
         for scalar in text {
-            if scalar >= syllables, scalar < syllables + syllableCount {
+            if scalar < 0xA0 {
+                append(scalar)
+            } else if scalar >= syllables, scalar < syllables + syllableCount {
                 let index = scalar - syllables
                 append(leads + index / (vowelCount * tailCount))
                 append(vowels + index / tailCount % vowelCount)
                 if index % tailCount > 0 { append(tails + index % tailCount) }
             } else {
-                let parts = textDecomposition(scalar)
-                if parts.count == 0 { append(scalar) } else { parts.scalars.forEach(append) }
+                library.decompose(scalar, append)
             }
         }
         if !isRunSorted { sortByClass(&result[runStart...]) }
@@ -61,7 +102,7 @@ enum Normalization {
         marks = ArraySlice(sorted.map(\.element))
     }
 
-    private static func composed(_ text: [Unit]) -> [UInt32] {
+    private static func composed(_ text: [Unit], as library: Library) -> [UInt32] {
         var result = [UInt32]()
         result.reserveCapacity(text.count)
         var starter: Int?  // where in `result` the last starter stands
@@ -70,7 +111,7 @@ enum Normalization {
             if let index = starter {
                 let isAdjacent = index == result.count - 1
                 if isAdjacent || (lastClass < combiningClass && lastClass > 0),
-                    let composite = composition(result[index], scalar)
+                    let composite = composition(result[index], scalar, as: library)
                 {
                     result[index] = composite
                     continue
@@ -83,14 +124,14 @@ enum Normalization {
         return result
     }
 
-    private static func composition(_ first: UInt32, _ second: UInt32) -> UInt32? {
+    private static func composition(_ first: UInt32, _ second: UInt32, as library: Library) -> UInt32? {
         if first >= leads, first < leads + leadCount, second >= vowels, second < vowels + vowelCount {
             return syllables + ((first - leads) * vowelCount + second - vowels) * tailCount
         }
         let isOpenSyllable =
             first >= syllables && first < syllables + syllableCount && (first - syllables) % tailCount == 0
         if isOpenSyllable, second > tails, second < tails + tailCount { return first + second - tails }
-        let composite = textComposition(first, second)
+        let composite = library.composition(first, second)
         return composite > 0 ? composite : nil
     }
 }

@@ -1,19 +1,65 @@
-// What openai-clip does to a text before it splits it into words: repair, unescape, lower-case.
+// What the references do to a text before it is split into words: repair, unescape, lower-case, drop punctuation.
 
 import CTextTables
 
-/// The cleaning of openai-clip's tokenizer: `ftfy.fix_text`, `html.unescape` twice, `str.lower`.
+/// The cleaning of openai-clip's tokenizer and those of open_clip and SigLIP: `ftfy.fix_text`, `html.unescape` twice,
+/// `str.lower`, punctuation.
 ///
 /// Text is an array of Unicode scalars, as a Python string is: Swift's characters would join what the reference splits.
-/// White space is left as it stands. The reference strips and collapses it here, but its pattern then ends words at any
-/// white space and drops it, so nothing of that reaches the tokens.
+/// `cleaned` leaves white space as it stands. The reference strips and collapses it here, but its pattern then ends words
+/// at any white space and drops it, so nothing of that reaches the tokens.
 enum TextCleaner {
-    /// The cleaned text as UTF-8.
+    /// The text as openai-clip's tokenizer cleans it, as UTF-8.
     static func cleaned(_ text: String) -> [UInt8] {
         var scalars = text.unicodeScalars.map(\.value)
         scalars = FixText.fixText(scalars)
         scalars = HTMLEntities.unescaped(HTMLEntities.unescaped(scalars))
         return UTF8Text.encoded(lowercased(scalars))
+    }
+
+    /// What open_clip does to a text before a tokenizer of transformers sees it: `get_clean_fn`.
+    enum Mode: String, Sendable {
+        case whitespace, lower, canonicalize
+
+        /// The cleaned text. White space is collapsed in every mode.
+        func clean(_ text: String) -> [UInt8] {
+            var scalars = FixText.fixText(text.unicodeScalars.map(\.value))
+            scalars = HTMLEntities.unescaped(HTMLEntities.unescaped(scalars))
+            switch self {
+            case .whitespace: scalars = collapsed(scalars)
+            case .lower: scalars = lowercased(collapsed(scalars))
+            case .canonicalize:
+                scalars = scalars.map { $0 == UInt32(UInt8(ascii: "_")) ? 0x20 : $0 }
+                scalars = collapsed(lowercased(scalars.filter { !isPunctuation($0) }))
+            }
+            return UTF8Text.encoded(scalars)
+        }
+    }
+
+    /// `SiglipTokenizer.canonicalize_text` of transformers: lower case, no ASCII punctuation, single spaces.
+    static func withoutPunctuation(_ text: [UInt32], lowercases: Bool) -> [UInt32] {
+        collapsed((lowercases ? lowercased(text) : text).filter { !isPunctuation($0) })
+    }
+
+    /// Python's `string.punctuation`.
+    private static func isPunctuation(_ scalar: UInt32) -> Bool {
+        switch scalar {
+        case 0x21...0x2F, 0x3A...0x40, 0x5B...0x60, 0x7B...0x7E: true
+        default: false
+        }
+    }
+
+    /// `" ".join(text.split())`
+    private static func collapsed(_ text: [UInt32]) -> [UInt32] {
+        text.split(whereSeparator: isSpace).joined(separator: [0x20]).map(\.self)
+    }
+
+    /// Python's `str.isspace` of one character, and `\s` of its `re`.
+    static func isSpace(_ scalar: UInt32) -> Bool {
+        switch scalar {
+        case 0x09...0x0D, 0x1C...0x20, 0x85, 0xA0, 0x1680, 0x2000...0x200A, 0x2028, 0x2029, 0x202F, 0x205F, 0x3000: true
+        default: false
+        }
     }
 
     /// Python's `str.lower`: full case mapping, with the Greek sigma that ends a word.

@@ -14,6 +14,30 @@ enum UTF8Text {
         }
     }
 
+    /// The length in bytes of the character that begins with `byte`; 1 for a byte that begins none.
+    @inline(__always)
+    static func length(of byte: UInt8) -> Int {
+        switch byte {
+        case ..<0xC0: 1
+        case ..<0xE0: 2
+        case ..<0xF0: 3
+        default: 4
+        }
+    }
+
+    /// The scalars of valid UTF-8.
+    static func scalars(_ text: Span<UInt8>) -> [UInt32] {
+        var scalars = [UInt32]()
+        scalars.reserveCapacity(text.count)
+        var position = 0
+        while position < text.count {
+            let (value, length) = scalar(text, at: position)
+            scalars.append(value)
+            position += length
+        }
+        return scalars
+    }
+
     static func encoded(_ scalars: [UInt32]) -> [UInt8] {
         var bytes = [UInt8]()
         bytes.reserveCapacity(scalars.count * 2)

@@ -1,5 +1,6 @@
-// What CLIP's tokenizer must know about characters, as tables in the binary. tools/make_text_tables.py asks the
-// reference's own libraries for them, so that they follow those libraries' Unicode and not the Swift runtime's.
+// What tokenizers must know about characters, as tables in the binary. tools/make_text_tables.py and
+// tools/make_tokenizer_tables.py ask the reference's own libraries for them, so that they follow those libraries'
+// Unicode and not the Swift runtime's.
 // Every function takes Unicode scalar values below 0x110000 and has no state.
 #pragma once
 
@@ -54,3 +55,33 @@ uint8_t textEncodedByte(uint32_t scalar, int encoding);
 /// Looks up an HTML entity by its name, without the ampersand and with the semicolon if it has one, among those that
 /// Python's `html.unescape` knows or among ftfy's.
 TextParts textEntity(const uint8_t *name, size_t length, bool ofFtfy);
+
+/// Bits of `textTraits`: what the `tokenizers` library takes a character for, by whichever of its crates is asked.
+enum {
+    textIsRegexLetter = 1 << 0,     ///< \p{L} of its regular expressions
+    textIsRegexNumber = 1 << 1,     ///< \p{N}
+    textIsRegexSpace = 1 << 2,      ///< \s
+    textIsWordCharacter = 1 << 3,   ///< \w of the pre-tokenizer Whitespace
+    textIsSpace = 1 << 4,           ///< `char::is_whitespace`
+    textIsPunctuation = 1 << 5,     ///< of the pre-tokenizers Punctuation and BertPreTokenizer
+    textIsNumeric = 1 << 6,         ///< `char::is_numeric`
+    textIsDropped = 1 << 7,         ///< removed by BertNormalizer's cleaning
+    textIsNonspacing = 1 << 8,      ///< removed by BertNormalizer's stripping of accents
+    textIsMark = 1 << 9,            ///< removed by StripAccents
+    textLowercasesLater = 1 << 10,  ///< changed by Lowercase
+    textCombines = 1 << 11,         ///< has a combining class other than 0 in its version of Unicode
+    textDecomposes = 1 << 12,       ///< changed by NFKD
+    textClusterShift = 13,          ///< above: what it does to the borders of grapheme clusters
+};
+
+/// What a character does to the borders of grapheme clusters (Unicode Standard Annex 29).
+enum { textOrdinary, textControl, textExtends, textSpacing, textPrepends, textPicture };
+
+/// The traits of a character.
+uint16_t textTraits(uint32_t scalar);
+
+/// The lower-case form in a later version of Unicode than that of `textLowercase`, where it is one scalar.
+uint32_t textLaterLowercase(uint32_t scalar);
+
+/// The full compatibility decomposition (NFKD) where it is another than the canonical one; a null pointer where not.
+const uint32_t *textCompatibilityDecomposition(uint32_t scalar, size_t *count);

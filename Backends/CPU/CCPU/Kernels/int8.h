@@ -227,9 +227,34 @@ static void product_int8(
     }
 }
 
+static float multiply_adds_int8(long steps) {
+    vi sums[12];
+    for (int i = 0; i < 12; i++) sums[i] = splat_integer(i);
+    int8_t bytes[VW * GROUP];
+    for (int i = 0; i < VW * GROUP; i++) bytes[i] = (int8_t)(i - 20);
+    group_columns columns = load_columns(bytes);
+    for (long s = 0; s < steps; s++) {
+#pragma clang loop unroll(full)
+        for (int i = 0; i < 12; i++) {
+            sums[i] = add_products(sums[i], 0x00030001, columns);
+            // Else one product is taken out of the loop.
+#if defined(__x86_64__)
+            __asm__("" : "+v"(sums[i]));
+#elif defined(__aarch64__)
+            __asm__("" : "+w"(sums[i]));
+#endif
+        }
+    }
+    int32_t total = 0;
+    for (int i = 0; i < 12; i++) total += sums[i][0];
+    return (float)total;
+}
+
 const ccpu_int8_kernels INT8_TABLE = {
     .group = GROUP,
     .quantize = quantize,
     .pack = pack_int8,
     .product = product_int8,
+    .multiply_adds = multiply_adds_int8,
+    .multiply_adds_per_step = 12 * VW * GROUP,
 };

@@ -90,15 +90,16 @@ static void product(
 
 /// The epilogue of one tile. Constant arguments, so that the inner loop has no branches.
 INLINE void finish(
-    const ccpu_activation activation, const bool adds, const ccpu_epilogue *e, long rows, long first, long columns,
+    const ccpu_activation before, const bool adds, const ccpu_activation after, const ccpu_epilogue *e, long rows, long first, long columns,
     const float *c, long ldc, float *y, long ldy, const float *residual, long ldr)
 {
     for (long r = 0; r < rows; r++)
         for (long j = 0; j < columns; j += VW) {
             vf value = load(c + r * ldc + j);
             if (e->bias) value += load(e->bias + first + j);
-            value = activate(activation, value);
+            value = activate(before, value);
             if (adds) value += load(residual + r * ldr + first + j);
+            value = activate(after, value);
             store(y + r * ldy + first + j, value);
         }
 }
@@ -137,19 +138,24 @@ static void epilogue(
     const ccpu_epilogue *e, long rows, long first, long columns, const float *c, long ldc, float *y, long ldy,
     const float *residual, long ldr)
 {
-    if (e->gated || e->scale || (residual && e->activation != CCPU_NONE)) {
-        finish_any(e, rows, first, columns, c, ldc, y, ldy, residual, ldr);
-    } else if (residual) {
-        finish(CCPU_NONE, true, e, rows, first, columns, c, ldc, y, ldy, residual, ldr);
-    } else {
-        switch (e->activation) {
-            case CCPU_NONE: finish(CCPU_NONE, false, e, rows, first, columns, c, ldc, y, ldy, NULL, 0); break;
-            case CCPU_RELU: finish(CCPU_RELU, false, e, rows, first, columns, c, ldc, y, ldy, NULL, 0); break;
-            case CCPU_QUICK_GELU: finish(CCPU_QUICK_GELU, false, e, rows, first, columns, c, ldc, y, ldy, NULL, 0); break;
-            case CCPU_GELU: finish(CCPU_GELU, false, e, rows, first, columns, c, ldc, y, ldy, NULL, 0); break;
-            case CCPU_GELU_TANH: finish(CCPU_GELU_TANH, false, e, rows, first, columns, c, ldc, y, ldy, NULL, 0); break;
+#define FINISH(BEFORE, ADDS, AFTER)                                                                                  \
+    finish(BEFORE, ADDS, AFTER, e, rows, first, columns, c, ldc, y, ldy, residual, ldr);                             \
+    return
+    // What CLIP's models have.
+    if (!e->gated && !e->scale) {
+        if (!residual) {
+            switch (e->activation) {
+                case CCPU_NONE: FINISH(CCPU_NONE, false, CCPU_NONE);
+                case CCPU_RELU: FINISH(CCPU_RELU, false, CCPU_NONE);
+                case CCPU_QUICK_GELU: FINISH(CCPU_QUICK_GELU, false, CCPU_NONE);
+                case CCPU_GELU: FINISH(CCPU_GELU, false, CCPU_NONE);
+                case CCPU_GELU_TANH: FINISH(CCPU_GELU_TANH, false, CCPU_NONE);
+            }
         }
+        if (e->activation == CCPU_NONE) { FINISH(CCPU_NONE, true, CCPU_NONE); }
+        if (e->activation == CCPU_RELU && e->activates_after_residual) { FINISH(CCPU_NONE, true, CCPU_RELU); }
     }
+    finish_any(e, rows, first, columns, c, ldc, y, ldy, residual, ldr);
 }
 
 static float multiply_adds(long steps) {

@@ -191,6 +191,6 @@ void ccpu_prepend_means(
 
 // MARK: Measuring
 
-/// Runs fused multiply-adds out of registers on every thread for about `seconds`; returns floating-point operations per
-/// second, the ceiling of any product here.
-double ccpu_peak_flops(ccpu_context *context, double seconds);
+/// Runs fused multiply-adds out of registers on every thread for about `seconds`, of floats or of bytes; returns
+/// operations per second, the ceiling of any product here.
+double ccpu_peak_flops(ccpu_context *context, bool int8, double seconds);

@@ -1,0 +1,102 @@
+// The product on tensor cores: weights in its layout, its launch, and the choice of a step and its tiles at start.
+// Kernels: Kernels/OpenCL/mma/linear.cl, wgmma/linear.cl and nvidia/epilogue.cl.
+
+import CLIPCompute
+
+extension OpenCLBackend {
+    /// Columns and inputs of a weight are padded to multiples of these, whatever the tile.
+    static let paddedColumns = 256
+    static let paddedInputs = 64
+
+    /// A weight as the kernels of a step read it: `[columns, padded][inputs, padded]` halves, zeros in the padding; column
+    /// 8t + 2j + e of every 32 at 8j + 2t + e. For `wgmma` in pieces, `[panel][inputs / 64][256][64]`, the eighths of
+    /// 64 inputs exchanged as its shared memory has them. Column c of the product is row `order[c]`; with several matrices `order` holds
+    /// `columns` of each.
+    func matrixLayout(_ weight: [Float], inputs: Int, order: [Int], columns: Int) -> [UInt16] {
+        let padded = Self.padded(columns, to: Self.paddedColumns)
+        let depth = Self.padded(inputs, to: Self.paddedInputs)
+        let groups = columns == 0 ? 0 : order.count / columns
+        let count = groups * padded * depth
+        let inPieces = matrixStep == .wgmma
+        return [UInt16](unsafeUninitializedCapacity: count) { packed, initialized in
+            weight.withUnsafeBufferPointer { weight in
+                for place in 0..<(groups * padded) {
+                    let (group, within) = (place / padded, place % padded)
+                    let column = within / 32 * 32 + within % 8 / 2 * 8 + within % 32 / 8 * 2 + within % 2
+                    let used = column < columns ? inputs : 0
+                    let from = used > 0 ? order[group * columns + column] * inputs : 0
+                    for start in stride(from: 0, to: depth, by: 8) {
+                        let to =
+                            inPieces
+                            ? place / 256 * 256 * depth + (start / 64 * 256 + place % 256) * 64
+                                + (start % 64 / 8 ^ place % 8) * 8
+                            : place * depth + start
+                        for k in 0..<8 {
+                            packed[to + k] = start + k < used ? Float16(weight[from + start + k]).bitPattern : 0
+                        }
+                    }
+                }
+            }
+            initialized = count
+        }
+    }
+
+    static func padded(_ count: Int, to multiple: Int) -> Int { (count + multiple - 1) / multiple * multiple }
+
+    /// Binds and enqueues a product whose weights are in the matrix layout.
+    func matrixProduct(
+        _ x: OpenCLMatrix, _ weights: ProductWeights, into y: OpenCLMatrix, residual: OpenCLMatrix?, rowMap: RowMap?,
+        groups: Groups
+    ) throws(BackendError) {
+        guard x.rows > 0 else { return }
+        let columns = weights.productColumns
+        let units = description.computeUnits
+        guard
+            let tile = matrixTiles.min(by: {
+                $0.cost(rows: x.rows, columns: columns * groups.count, units: units)
+                    < $1.cost(rows: x.rows, columns: columns * groups.count, units: units)
+            })
+        else { throw BackendError(.kernel, "there is no tile of the matrix product left") }
+        var flags = weights.flags
+        if residual != nil { flags |= EpilogueFlag.residual }
+        if groups.count > 1 && groups.yStep % 8 != 0 { flags |= EpilogueFlag.unaligned }
+        let kernel = try matrixProgram(tile).kernel("linear")
+        let counts = ((x.rows + tile.rows - 1) / tile.rows, (columns + tile.columns - 1) / tile.columns, groups.count)
+        try run(kernel, groups: counts, items: 32, itemRows: tile.warps) { call in
+            call.matrix(x)
+            call.buffer(weights.weight)
+            call.uint(x.rows)
+            call.uint(weights.inputs)
+            call.uint(Self.padded(weights.inputs, to: Self.paddedInputs))
+            call.uint(groups.xStep)
+            call.ulong(groups.count > 1 ? weights.weightStep : 0)
+            call.uint(groups.yStep)
+            call.uint(groups.count > 1 ? weights.biasStep : 0)
+            call.buffer(weights.bias)
+            call.buffer(weights.scale)
+            call.matrix(residual ?? y)
+            call.matrix(y)
+            call.uint(weights.outputs)
+            call.uint(flags)
+            call.uint(rowMap?.rowsIn ?? 1)
+            call.uint(rowMap?.rowsOut ?? 0)
+            call.uint(rowMap?.first ?? 0)
+            if sharesByArgument.contains(tile) { call.local(tile.sharedMemory) }
+        }
+    }
+
+    private func matrixProgram(_ tile: MatrixTile) throws(BackendError) -> Program {
+        let knobs = [
+            ("EMULATED", emulatesMatrixSteps ? 1 : 0), ("LOCAL_ARGUMENT", sharesByArgument.contains(tile) ? 1 : 0),
+        ]
+        return try programs.program(
+            tile.files, tile.knobs + knobs, splices: tile.step == .wgmma && !emulatesMatrixSteps)
+    }
+
+    /// Compares products with the host's; throws where one does not build or computes wrongly.
+    func checkMatrixProduct() throws(BackendError) {
+        // More steps than slots, inputs that do not fill one, columns and rows over a tile's edge.
+        try checkLinear(rows: 150, inputs: 328, outputs: 300, layout: .matrix)
+        try checkLinear(rows: 7, inputs: 45, outputs: 70, layout: .matrix)
+    }
+}

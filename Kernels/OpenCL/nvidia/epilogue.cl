@@ -1,0 +1,87 @@
+// What becomes of the finished sums of a matrix product on tensor cores: eight neighbouring columns of one row at a time.
+//
+// A multiply leaves columns 2t and 2t + 1 of every eight in lane t of four. The weights are packed so that these are neighbours: within
+// 32 columns of the result, column 8t + 2j + e stands at 8j + 2t + e of the product. So a lane has eight columns side by side from four
+// multiplies, and reads and writes 16 bytes at once.
+
+// The epilogue, as bits of `flags`; the lowest four are the activation. As in linear.cl.
+#define FLAG_ACTIVATION 15
+#define FLAG_GATED 16
+#define FLAG_BIAS 32
+#define FLAG_SCALE 64
+#define FLAG_RESIDUAL 128
+// Rows of y or of the residual do not begin at multiples of 16 bytes.
+#define FLAG_UNALIGNED 1024
+
+#define EPILOGUE_PARAMETERS \
+    __global const float *bias, __global const float *scale, INPUT(residual), OUTPUT(y), uint outputs, uint flags, uint rowsIn, \
+        uint rowsOut, uint rowFirst
+
+#define OUT_ROW(row) (rowsOut ? (row) / rowsIn * rowsOut + rowFirst + (row) % rowsIn : (row))
+
+static inline void load_floats8(__global const float *from, float *v) {
+    const float4 low = *(__global const float4 *)from, high = *(__global const float4 *)(from + 4);
+    v[0] = low.x;
+    v[1] = low.y;
+    v[2] = low.z;
+    v[3] = low.w;
+    v[4] = high.x;
+    v[5] = high.y;
+    v[6] = high.z;
+    v[7] = high.w;
+}
+
+// `v` are the sums of product columns `column` to `column + 7` with their bias; `factors` the layer scale of the same columns.
+static inline void finish8(
+    float *v, const float *factors, __global const element *residual, __global element *y, uint column, uint outputs,
+    uint flags) {
+    const uint activation = flags & FLAG_ACTIVATION;
+    if (flags & FLAG_GATED) {
+        // Even columns are the first half, odd ones the second, of y = activation(first) · second.
+        for (uint i = 0; i < 4; i++) {
+            const uint at = column / 2 + i;
+            float a = activate_half(v[2 * i], activation) * v[2 * i + 1];
+            if (at < outputs) {
+                if (flags & FLAG_SCALE) { a *= factors[i]; }
+                if (flags & FLAG_RESIDUAL) { a += LOAD(residual, at); }
+                STORE(a, y, at);
+            }
+        }
+        return;
+    }
+    if (activation != ACTIVATION_NONE) {
+UNROLL_LOOP
+        for (uint i = 0; i < 8; i++) { v[i] = activate_half(v[i], activation); }
+    }
+    if (flags & FLAG_SCALE) {
+UNROLL_LOOP
+        for (uint i = 0; i < 8; i++) { v[i] *= factors[i]; }
+    }
+    if (column + 8 <= outputs && !(flags & FLAG_UNALIGNED)) {
+        if (flags & FLAG_RESIDUAL) {
+            float added[8];
+            load_halves8(residual + column, added);
+UNROLL_LOOP
+            for (uint i = 0; i < 8; i++) { v[i] += added[i]; }
+        }
+        store_halves8(y + column, v);
+        return;
+    }
+UNROLL_LOOP
+    for (uint i = 0; i < 8; i++) {
+        if (column + i < outputs) {
+            if (flags & FLAG_RESIDUAL) { v[i] += LOAD(residual, column + i); }
+            STORE(v[i], y, column + i);
+        }
+    }
+}
+
+// Bias and layer scale of eight product columns. Both are padded to whole panels, or not read.
+#define EPILOGUE_COLUMNS(column) \
+    float biases[8] = {0.0f}, factors[8] = {0.0f}; \
+    if (flags & FLAG_BIAS) { load_floats8(bias + get_group_id(2) * biasStep + (column), biases); } \
+    if (flags & FLAG_SCALE && flags & FLAG_GATED) { \
+        for (uint i = 0; i < 4; i++) { factors[i] = (column) / 2 + i < outputs ? scale[(column) / 2 + i] : 0.0f; } \
+    } else if (flags & FLAG_SCALE) { \
+        for (uint i = 0; i < 8; i++) { factors[i] = (column) + i < outputs ? scale[(column) + i] : 0.0f; } \
+    }

@@ -1,0 +1,247 @@
+// NVIDIA's matrix and copy instructions as macros, with two definitions each: inline PTX for sm_80 and later, and the same
+// effect in plain OpenCL C, so that a kernel's index arithmetic and layouts are tested where there is no such GPU.
+//
+// A kernel that uses them has a work-group of (32, warps, 1), so that get_local_id(0) is the lane, and declares
+// `SHARED_MEMORY(bytes)` first. Tiles are named by their address in shared memory, a uint: SHARED_ADDRESS plus a number of bytes.
+// All work-items of the work-group reach every macro together.
+//
+// Sources: PTX ISA 8.3, "Matrix multiply-accumulate" (fragment layouts), "cp.async", "ldmatrix", "mbarrier", "Asynchronous warpgroup
+// matrix instructions" (descriptors).
+//
+// Knobs:
+//   EMULATED  0: inline PTX; 1: plain C. Lanes exchange data through local memory.
+//   WARPS     warps of the work-group
+//   LOCAL_ARGUMENT  0: shared memory is declared in the kernel; 1: it is the kernel's last argument. Of large pieces a driver may
+//             take one form and refuse the other.
+
+// NVIDIA's driver knows the word asm, as every use of it in public does; clang in a strict language mode does not.
+#ifdef __NV_CL_C_VERSION
+#define PTX asm
+#else
+#define PTX __asm__
+#endif
+
+#define STRING_(x) #x
+#define STRING(x) STRING_(x)
+
+#if !EMULATED
+
+#if LOCAL_ARGUMENT
+#define SHARED_PARAMETER , __local uint4 *shared_memory
+#define SHARED_MEMORY(bytes)
+#else
+#define SHARED_PARAMETER
+#define SHARED_MEMORY(bytes) __local uint4 shared_memory[(bytes) / 16] __attribute__((aligned(1024)))
+#endif
+// A __local pointer is an offset into the work-group's window already.
+#define SHARED_ADDRESS ((uint)(size_t)shared_memory)
+
+// 16 bytes from global to shared memory, of which the last (16 - count) are zeros and not read. `from` is a multiple of 16.
+#define COPY16(to, from, count) \
+    PTX volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(count) : "memory")
+// Closes a group of copies; waits until at most `pending` (a literal) groups of this work-item are under way.
+#define COPY_COMMIT() PTX volatile("cp.async.commit_group;" ::: "memory")
+#define COPY_WAIT(pending) PTX volatile("cp.async.wait_group " STRING(pending) ";" ::: "memory")
+
+// Four 8x8 matrices of halves: lane l names row l % 8 of matrix l / 8. r[i] is the pair (2 (lane % 4), + 1) of row lane / 4 of
+// matrix i; transposed, of column lane / 4.
+#define LOAD_MATRICES(r, address) \
+    PTX volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];" \
+                 : "=r"((r)[0]), "=r"((r)[1]), "=r"((r)[2]), "=r"((r)[3]) \
+                 : "r"(address) \
+                 : "memory")
+#define LOAD_MATRICES_TRANSPOSED(r, address) \
+    PTX volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];" \
+                 : "=r"((r)[0]), "=r"((r)[1]), "=r"((r)[2]), "=r"((r)[3]) \
+                 : "r"(address) \
+                 : "memory")
+
+// c[16][8] += a[16][16] · b[16][8], halves into floats. Of lane l, with g = l / 4 and t = l % 4: c[0], c[1] are row g, columns 2t
+// and 2t + 1, c[2], c[3] the same of row g + 8. Sums are accumulated in place: operands of inline PTX that are read and written apart
+// were seen to be read too early.
+#define MULTIPLY(c, a, b0, b1) \
+    PTX volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};" \
+                 : "+f"((c)[0]), "+f"((c)[1]), "+f"((c)[2]), "+f"((c)[3]) \
+                 : "r"((a)[0]), "r"((a)[1]), "r"((a)[2]), "r"((a)[3]), "r"(b0), "r"(b1))
+
+// The value of lane (lane ^ mask).
+static inline float exchange(float v, uint mask) {
+    float other;
+    PTX volatile("shfl.sync.bfly.b32 %0, %1, %2, 0x1f, 0xffffffff;" : "=f"(other) : "f"(v), "r"(mask));
+    return other;
+}
+#define EXCHANGE(v, mask) exchange(v, mask)
+
+// A barrier in shared memory that counts the bytes of bulk copies (sm_90): prepared by one work-item, which then tells the
+// others by a work-group barrier.
+#define BYTES_BARRIER_INIT(address) \
+    PTX volatile("mbarrier.init.shared.b64 [%0], 1; fence.proxy.async.shared::cta;" ::"r"(address) : "memory")
+// `count` bytes from global to shared memory by one work-item; both multiples of 16. The barrier completes a phase with them.
+#define BULK_COPY(to, from, count, barrier_address) \
+    PTX volatile("{ .reg .b64 state; mbarrier.arrive.expect_tx.shared.b64 state, [%3], %2; }\n\t" \
+                 "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(to), \
+                 "l"(from), "r"(count), "r"(barrier_address) \
+                 : "memory")
+// Waits until the barrier has completed the phase of this parity. A phase that never comes would hold the device for ever, so that
+// patience ends; what is computed then is wrong, and the self-check at start finds it.
+static inline void bytes_barrier_wait(uint address, uint parity) {
+    uint done = 0;
+    for (uint tries = 0; !done && tries < 32768; tries++) {
+        PTX volatile(
+            "{ .reg .pred p; mbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2; selp.u32 %0, 1, 0, p; }"
+            : "=r"(done)
+            : "r"(address), "r"(parity)
+            : "memory");
+    }
+}
+#define BYTES_BARRIER_WAIT(address, parity) bytes_barrier_wait(address, parity)
+// What this work-item wrote to shared memory, copies of 16 bytes included, is seen by wgmma after the next barrier.
+#define PUBLISH_TO_WGMMA() PTX volatile("fence.proxy.async.shared::cta;" ::: "memory")
+
+static inline uint pack_halves(float low, float high) {
+    uint pair;
+    PTX("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
+    return pair;
+}
+static inline float2 unpack_halves(uint pair) {
+    float low, high;
+    PTX("{ .reg .f16 l, h; mov.b32 {l, h}, %2; cvt.f32.f16 %0, l; cvt.f32.f16 %1, h; }" : "=f"(low), "=f"(high) : "r"(pair));
+    return (float2)(low, high);
+}
+
+// 2 to the power of x, and 1 / x: one instruction, relative error 2^-22, zeros and infinities as they should be.
+static inline float power2(float x) {
+    float y;
+    PTX("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+static inline float reciprocal(float x) {
+    float y;
+    PTX("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
+#else
+
+#define SHARED_PARAMETER
+#define SHARED_MEMORY(bytes) \
+    __local uint4 shared_memory[(bytes) / 16]; \
+    __local uint warp_memory[WARPS * 192]
+#define SHARED_ADDRESS 0u
+#define SHARED_BYTES ((__local uchar *)shared_memory)
+// Six words to a lane.
+#define WARP_WORDS (warp_memory + get_local_id(1) * 192)
+
+// Copies are done at once: a slot that is filled while it is still read is found so. One that is read too early is not.
+#define COPY16(to, from, count) emulated_copy(SHARED_BYTES + (to), (__global const ushort *)(from), count)
+#define COPY_COMMIT()
+#define COPY_WAIT(pending)
+static inline void emulated_copy(__local uchar *to, __global const ushort *from, uint count) {
+    for (uint i = 0; i < 8; i++) { ((__local ushort *)to)[i] = 2 * i < count ? from[i] : 0; }
+}
+
+#define BYTES_BARRIER_INIT(address)
+#define BULK_COPY(to, from, count, barrier_address) \
+    for (uint i = 0; i < (count) / 16; i++) { \
+        *(__local uint4 *)(SHARED_BYTES + (to) + i * 16) = ((__global const uint4 *)(from))[i]; \
+    }
+#define BYTES_BARRIER_WAIT(address, parity)
+#define PUBLISH_TO_WGMMA()
+
+#define LOAD_MATRICES(r, address) emulated_load(SHARED_BYTES, WARP_WORDS, address, 0, r)
+#define LOAD_MATRICES_TRANSPOSED(r, address) emulated_load(SHARED_BYTES, WARP_WORDS, address, 1, r)
+static inline void emulated_load(
+    __local const uchar *memory, __local uint *words, uint address, uint transposed, uint *r) {
+    const uint lane = get_local_id(0);
+    barrier(CLK_LOCAL_MEM_FENCE);
+    words[lane] = address;
+    barrier(CLK_LOCAL_MEM_FENCE);
+    for (uint i = 0; i < 4; i++) {
+        const uint row = transposed ? lane % 4 * 2 : lane / 4, column = transposed ? lane / 4 : lane % 4 * 2;
+        const uint low = *(__local const ushort *)(memory + words[i * 8 + row] + column * 2);
+        const uint high = transposed ? *(__local const ushort *)(memory + words[i * 8 + row + 1] + column * 2)
+                                     : *(__local const ushort *)(memory + words[i * 8 + row] + column * 2 + 2);
+        r[i] = low | high << 16;
+    }
+}
+
+#define MULTIPLY(c, a, b0, b1) emulated_multiply(WARP_WORDS, c, a, b0, b1)
+static inline void emulated_multiply(__local uint *words, float *c, const uint *a, uint b0, uint b1) {
+    const uint lane = get_local_id(0);
+    barrier(CLK_LOCAL_MEM_FENCE);
+    for (uint i = 0; i < 4; i++) { words[lane * 6 + i] = a[i]; }
+    words[lane * 6 + 4] = b0;
+    words[lane * 6 + 5] = b1;
+    barrier(CLK_LOCAL_MEM_FENCE);
+    __local const half *halves = (__local const half *)words;
+    for (uint k = 0; k < 16; k++) {
+        // Inputs 2t and 2t + 1 are in lane t of the row's four, those from 8 on in the second register of each kind.
+        const uint from_row = (lane / 4 * 4 + k % 8 / 2) * 12 + k / 8 * 4 + k % 2;
+        for (uint e = 0; e < 2; e++) {
+            const uint from_column = ((lane % 4 * 2 + e) * 4 + k % 8 / 2) * 12 + 8 + k / 8 * 2 + k % 2;
+            const float b = vload_half(from_column, halves);
+            c[e] += vload_half(from_row, halves) * b;
+            c[2 + e] += vload_half(from_row + 2, halves) * b;
+        }
+    }
+}
+
+#define EXCHANGE(v, mask) emulated_exchange(WARP_WORDS, v, mask)
+static inline float emulated_exchange(__local uint *words, float v, uint mask) {
+    barrier(CLK_LOCAL_MEM_FENCE);
+    words[get_local_id(0)] = as_uint(v);
+    barrier(CLK_LOCAL_MEM_FENCE);
+    return as_float(words[get_local_id(0) ^ mask]);
+}
+
+static inline uint pack_halves(float low, float high) {
+    uint pair = 0;
+    vstore_half(low, 0, (half *)&pair);
+    vstore_half(high, 1, (half *)&pair);
+    return pair;
+}
+static inline float2 unpack_halves(uint pair) {
+    return (float2)(vload_half(0, (const half *)&pair), vload_half(1, (const half *)&pair));
+}
+static inline float power2(float x) { return exp2(x); }
+static inline float reciprocal(float x) { return 1.0f / x; }
+
+#endif
+
+// Eight halves as 16 bytes, aligned to them.
+static inline void load_halves8(__global const element *from, float *v) {
+    const uint4 words = *(__global const uint4 *)from;
+    const float2 a = unpack_halves(words.x), b = unpack_halves(words.y), c = unpack_halves(words.z), d = unpack_halves(words.w);
+    v[0] = a.x;
+    v[1] = a.y;
+    v[2] = b.x;
+    v[3] = b.y;
+    v[4] = c.x;
+    v[5] = c.y;
+    v[6] = d.x;
+    v[7] = d.y;
+}
+static inline void store_halves8(__global element *to, const float *v) {
+    *(__global uint4 *)to = (uint4)(
+        pack_halves(v[0], v[1]), pack_halves(v[2], v[3]), pack_halves(v[4], v[5]), pack_halves(v[6], v[7]));
+}
+
+// Activations from few instructions, for results that are rounded to halves. The error function is Abramowitz and Stegun's 7.1.26,
+// absolute error 1.5e-7.
+static inline float sigmoid_of(float x, float by_log2e) { return reciprocal(1.0f + power2(-by_log2e * x)); }
+static inline float activate_half(float x, uint activation) {
+    switch (activation) {
+    case ACTIVATION_RELU: return x < 0.0f ? 0.0f : x;
+    case ACTIVATION_QUICK_GELU: return x * sigmoid_of(x, 2.4554670f);
+    case ACTIVATION_GELU: {
+        const float z = fabs(x) * 0.70710678f;
+        const float t = reciprocal(1.0f + 0.3275911f * z);
+        const float p =
+            t * (0.254829592f + t * (-0.284496736f + t * (1.421413741f + t * (-1.453152027f + t * 1.061405429f))));
+        const float tail = 0.5f * p * power2(-1.44269504f * z * z);
+        return x * (x < 0.0f ? tail : 1.0f - tail);
+    }
+    case ACTIVATION_GELU_TANH: return x * sigmoid_of(x * (1.0f + 0.044715f * x * x), 2.3022082f);
+    default: return x;
+    }
+}
