@@ -58,7 +58,9 @@ struct Tokenize: ParsableCommand {
         if clean != nil || stripSepToken, tokenizer == nil {
             throw ValidationError("--clean and --strip-sep-token go with --tokenizer.")
         }
-        if let contextLength, contextLength < 2 { throw ValidationError("--context-length takes a number from 2, not \(contextLength).") }
+        if let contextLength, contextLength < 2 {
+            throw ValidationError("--context-length takes a number from 2, not \(contextLength).")
+        }
     }
 
     func run() throws {
@@ -85,6 +87,7 @@ struct Tokenize: ParsableCommand {
         if let jsonLines {
             try JSONText.forEachString(inLinesOf: jsonLines) { try tokenize($0) }
         }
+        try Interruption.check()
         try StandardOutput.write(output)
         if failed > 0 { throw Failure(.someFailed) }
     }

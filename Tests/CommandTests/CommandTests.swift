@@ -255,6 +255,30 @@ struct CommandTests {
         }
     }
 
+    @Test("A signal ends a command that waits for input whenever it comes, also just before it begins to wait")
+    func earlyInterruption() throws {
+        for delay in stride(from: 0.002, to: 0.15, by: 0.004) {
+            let process = Process()
+            process.executableURL = URL(fileURLWithPath: binary)
+            process.arguments = ["tokenize", "--json-lines", "-"]
+            process.standardInput = Pipe()  // Stays open, and silent.
+            process.standardOutput = FileHandle.nullDevice
+            process.standardError = FileHandle.nullDevice
+            try process.run()
+            Thread.sleep(forTimeInterval: delay)
+            kill(process.processIdentifier, SIGINT)
+            let limit = Date().addingTimeInterval(5)
+            while process.isRunning, Date() < limit { Thread.sleep(forTimeInterval: 0.002) }
+            #expect(!process.isRunning, "still waiting after a signal at \(delay) s")
+            if process.isRunning { kill(process.processIdentifier, SIGKILL) }
+            process.waitUntilExit()
+            // Before the command has a handler, the signal itself ends it.
+            #expect(
+                process.terminationReason == .uncaughtSignal && process.terminationStatus == SIGINT
+                    || process.terminationStatus == 130)
+        }
+    }
+
     @Test("A closed pipe ends quietly")
     func closedPipe() throws {
         let process = Process()
