@@ -1,7 +1,7 @@
 // The conformance suite on every OpenCL device there is, in each precision and with both families of kernels, and with those for
 // tensor cores, whose instructions a CPU does in plain C; the disk cache of programs; and what happens where a kernel does not build.
 //
-// For work on kernels: `CLIP_GPU_CONFORMANCE` holds words, of which `quick` leaves the quick cases alone and every other
+// For work on kernels: `CLIP_GPU_CONFORMANCE` holds words, of which `quick` and `tiny` leave the cases of that size alone and every other
 // has to be in the configuration's description ("opencl:1 fp32 tiled"); `CLIP_GPU_CASES` holds parts of the cases' names with | between.
 
 import BackendTesting
@@ -28,15 +28,16 @@ struct OpenCLConfiguration: Sendable, CustomTestStringConvertible {
     static let all: [OpenCLConfiguration] = {
         let environment = ProcessInfo.processInfo.environment
         var words = (environment["CLIP_GPU_CONFORMANCE"] ?? "").split(separator: " ").map(String.init)
-        let quickOnly = words.contains("quick")
-        words.removeAll { $0 == "quick" }
+        let quickOnly = words.contains("quick"), tinyOnly = words.contains("tiny")
+        words.removeAll { ["quick", "tiny"].contains($0) }
         var all: [OpenCLConfiguration] = []
         for device in (try? OpenCLDevices.all()) ?? [] {
             for family in OpenCLOptions.Family.allCases {
                 let steps: [MatrixStep?] = [nil] + (family == .tiled ? MatrixStep.allCases : [])
                 for (precision, step) in [(Precision.fp32, nil)] + steps.map({ (.fp16, $0) }) {
                     let isNatural = (device.kind == .cpu) == (family == .vector)
-                    var cases = isNatural && !quickOnly ? Conformance.full : Conformance.quick
+                    var cases =
+                        tinyOnly ? Conformance.tiny : isNatural && !quickOnly ? Conformance.full : Conformance.quick
                     if let parts = environment["CLIP_GPU_CASES"]?.split(separator: "|") {
                         cases.removeAll { aCase in !parts.contains { aCase.name.contains($0) } }
                     }

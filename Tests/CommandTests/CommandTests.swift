@@ -195,7 +195,7 @@ struct CommandTests {
         try inFolder { folder in
             let missing = try run(["embed", "--text", "a", "--model", folder + "/none"])
             #expect(missing.status == 4)
-            #expect(missing.errors.contains("There is no model at \(folder)/none"))
+            #expect(missing.errors.contains("\(folder)/none\" is neither a file"))
             try Data("{\"model_type\": \"bert\"}".utf8).write(to: URL(fileURLWithPath: folder + "/config.json"))
             let result = try run(["inspect", folder])
             #expect(result.status == 4)
