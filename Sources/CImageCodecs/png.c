@@ -212,3 +212,9 @@ CICStatus cic_png_decode(const uint8_t *bytes, size_t count, CICImage *image, Ro
     for (int32_t y = 0; y < image->height; y++) sink->row(sink, y, reader.rows + (size_t)y * rowBytes);
     return close_reader(&reader, CICStatusOK);
 }
+
+size_t cic_inflate(const uint8_t *packed, size_t count, uint8_t *out, size_t capacity) {
+    uLongf length = capacity;
+    if (packed == NULL || uncompress(out, &length, packed, count) != Z_OK) { return 0; }
+    return length;
+}

@@ -307,26 +307,30 @@ struct FolderWalk {
     }
 }
 
-/// The lines of a file, or of standard input, without their ends.
+/// The lines of a file, or of standard input, without their ends. A signal that does not restart calls ends them.
 final class LineReader {
     private let file: UnsafeMutablePointer<FILE>
+    private let closes: Bool
     private var line: UnsafeMutablePointer<CChar>?
     private var capacity = 0
 
     /// None, with `errno` set, where the file cannot be opened; standard input for no path.
     init?(path: String?) {
-        guard let file = path.map({ fopen($0, "rbe") }) ?? fdopen(dup(0), "rb") else { return nil }
+        // The descriptor 0 itself, no copy of it: a handler of signals may put an empty file in its place.
+        guard let file = path.map({ fopen($0, "rbe") }) ?? fdopen(0, "rb") else { return nil }
         if let path, isDirectory(path) {
             fclose(file)
             errno = EISDIR
             return nil
         }
         self.file = file
+        closes = path != nil
     }
 
     deinit {
         free(line)
-        fclose(file)
+        // Standard input stays open; its buffer lasts as long as the process.
+        if closes { fclose(file) }
     }
 
     func next() -> String? {

@@ -48,6 +48,8 @@ enum StandardOutput {
 /// Ctrl-C and termination: remembered, and acted upon between two inputs, so that files are left whole.
 enum Interruption {
     private static let received = Atomic<Int32>(0)
+    /// An empty file, open.
+    private static let nothing = Atomic<Int32>(-1)
 
     static func install() {
         signal(SIGPIPE, SIG_IGN)
@@ -57,10 +59,15 @@ enum Interruption {
         sigaddset(&signals, SIGINT)
         sigaddset(&signals, SIGTERM)
         pthread_sigmask(SIG_UNBLOCK, &signals, nil)
+        let empty = open("/dev/null", O_RDONLY)
+        nothing.store(fcntl(empty, F_DUPFD_CLOEXEC, 3), ordering: .relaxed)
+        close(empty)
         for number in [SIGINT, SIGTERM] {
             var action = sigaction()
             action.__sigaction_handler.sa_handler = { number in
                 Interruption.received.store(number, ordering: .relaxed)
+                // A read that waits for standard input is interrupted; one that is only about to begin ends at once.
+                dup2(Interruption.nothing.load(ordering: .relaxed), 0)
                 signal(number, SIG_DFL)  // The second one ends the process at once.
             }
             sigaction(number, &action, nil)  // Without SA_RESTART: waiting for input ends as well.

@@ -87,6 +87,7 @@ struct Tokenize: ParsableCommand {
         if let jsonLines {
             try JSONText.forEachString(inLinesOf: jsonLines) { try tokenize($0) }
         }
+        try Interruption.check()
         try StandardOutput.write(output)
         if failed > 0 { throw Failure(.someFailed) }
     }

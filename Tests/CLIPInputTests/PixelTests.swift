@@ -200,6 +200,45 @@ struct PictureCase: Decodable, CustomTestStringConvertible, Sendable {
         }
     }
 
+    @Test(
+        "orientation in the texts of a PNG, as ImageMagick writes them", arguments: ["tEXt", "zTXt", "iTXt", "damaged"])
+    func rawProfile(kind: String) throws {
+        // Before "Exif" was a chunk: a directory of one entry, tag 0x0112, a short, 1 of them: 6.
+        let exif: [UInt8] =
+            Array("Exif\0\0MM".utf8) + [0, 42, 0, 0, 0, 8, 0, 1, 1, 0x12, 0, 3, 0, 0, 0, 1, 0, 6, 0, 0, 0, 0, 0, 0]
+        let digits = exif.map { ($0 < 16 ? "0" : "") + String($0, radix: 16) }.joined()
+        let text = Array("\nexif\n\(exif.count)\n\(digits.prefix(40))\n\(digits.dropFirst(40))\n".utf8)
+        // zlib's header and one block that is stored, with its sum.
+        var (a, b): (UInt32, UInt32) = (1, 0)
+        for byte in text {
+            a = (a + UInt32(byte)) % 65521
+            b = (b + a) % 65521
+        }
+        let sum = (0..<4).map { UInt8(truncatingIfNeeded: (b << 16 | a) >> (24 - 8 * $0)) }
+        let length = UInt16(text.count)
+        let packed =
+            [0x78, 0x01, 1] + [length, ~length].flatMap { [UInt8(truncatingIfNeeded: $0), UInt8($0 >> 8)] } + text + sum
+        let name = Array("Raw profile type exif\0".utf8)
+        let data =
+            switch kind {
+            case "tEXt": name + text
+            case "zTXt": name + [0] + packed
+            case "iTXt": name + [1, 0, 0, 0] + packed
+            default: name + [0] + packed.dropLast(9)
+            }
+        let chunk = Array((kind == "damaged" ? "zTXt" : kind).utf8) + data
+        var crc: UInt32 = .max
+        for byte in chunk {
+            crc ^= UInt32(byte)
+            for _ in 0..<8 { crc = crc >> 1 ^ (crc & 1 == 1 ? 0xEDB8_8320 : 0) }
+        }
+        func bigEndian(_ value: UInt32) -> [UInt8] { (0..<4).map { UInt8(truncatingIfNeeded: value >> (24 - 8 * $0)) } }
+        let png = try PictureCase.bytes("mode-RGB.png")
+        let whole = Array(png[..<33]) + bigEndian(UInt32(data.count)) + chunk + bigEndian(~crc) + png[33...]
+        #expect(whole.withUnsafeBytes { Orientation(of: $0) } == (kind == "damaged" ? nil : .rotated270))
+        for count in 33..<(45 + chunk.count) { _ = whole[..<count].withUnsafeBytes { Orientation(of: $0) } }
+    }
+
     /// A few thousand damaged files; tools/fuzz_pictures does millions with a sanitizer. Nothing may crash, and no
     /// error may be empty.
     @Test("damaged files are read or refused, in one sentence") func mutations() throws {

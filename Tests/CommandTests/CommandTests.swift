@@ -195,7 +195,7 @@ struct CommandTests {
         try inFolder { folder in
             let missing = try run(["embed", "--text", "a", "--model", folder + "/none"])
             #expect(missing.status == 4)
-            #expect(missing.errors.contains("There is no model at \(folder)/none"))
+            #expect(missing.errors.contains("\(folder)/none\" is neither a file"))
             try Data("{\"model_type\": \"bert\"}".utf8).write(to: URL(fileURLWithPath: folder + "/config.json"))
             let result = try run(["inspect", folder])
             #expect(result.status == 4)
@@ -252,6 +252,30 @@ struct CommandTests {
             let result = try run(["embed", "-", "--output", folder + "/o.npy", "--device", "cpu"], signal: signal)
             #expect(result.status == status)
             #expect(try FileManager.default.contentsOfDirectory(atPath: folder).isEmpty)
+        }
+    }
+
+    @Test("A signal ends a command that waits for input whenever it comes, also just before it begins to wait")
+    func earlyInterruption() throws {
+        for delay in stride(from: 0.002, to: 0.15, by: 0.004) {
+            let process = Process()
+            process.executableURL = URL(fileURLWithPath: binary)
+            process.arguments = ["tokenize", "--json-lines", "-"]
+            process.standardInput = Pipe()  // Stays open, and silent.
+            process.standardOutput = FileHandle.nullDevice
+            process.standardError = FileHandle.nullDevice
+            try process.run()
+            Thread.sleep(forTimeInterval: delay)
+            kill(process.processIdentifier, SIGINT)
+            let limit = Date().addingTimeInterval(5)
+            while process.isRunning, Date() < limit { Thread.sleep(forTimeInterval: 0.002) }
+            #expect(!process.isRunning, "still waiting after a signal at \(delay) s")
+            if process.isRunning { kill(process.processIdentifier, SIGKILL) }
+            process.waitUntilExit()
+            // Before the command has a handler, the signal itself ends it.
+            #expect(
+                process.terminationReason == .uncaughtSignal && process.terminationStatus == SIGINT
+                    || process.terminationStatus == 130)
         }
     }
 

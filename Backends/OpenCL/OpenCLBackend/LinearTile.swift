@@ -70,8 +70,7 @@ package struct LinearTile: Sendable, Hashable, CustomStringConvertible {
                             family: .tiled, rows: rows, panel: panel, tileRows: tileRows, columns: columns, depth: depth
                         )
                         let items = tile.workItems
-                        if items >= 32, items <= min(device.largestWorkGroup, 256),
-                            depth / 4 * tileRows % items == 0, depth / 4 * panel % items == 0,
+                        if tile.isLegal, items >= 32, items <= min(device.largestWorkGroup, 256),
                             (tileRows + panel) * depth * 4 <= min(Int(clamping: device.localMemory), 48 << 10)
                         {
                             tiles.append(tile)
@@ -93,7 +92,19 @@ package struct LinearTile: Sendable, Hashable, CustomStringConvertible {
             + (family == .tiled ? [("TILE_ROWS", tileRows), ("COLUMNS", columns), ("DEPTH", depth)] : [])
     }
 
-    /// Reads what `description` writes.
+    /// Whether the kernel can be built for it; see the top of linear.cl.
+    var isLegal: Bool {
+        switch family {
+        case .vector: return (1...16).contains(rows) && panel > 0 && panel % 16 == 0
+        case .tiled:
+            guard [4, 8].contains(rows), [4, 8].contains(columns), depth > 0, depth % 4 == 0, tileRows > 0, panel > 0,
+                tileRows % rows == 0, panel % columns == 0
+            else { return false }
+            return depth / 4 * tileRows % workItems == 0 && depth / 4 * panel % workItems == 0
+        }
+    }
+
+    /// Reads what `description` writes; nothing for a tile that is not legal.
     package init?(_ text: String) {
         let words = text.split(separator: " ")
         guard let family = words.first.flatMap({ OpenCLOptions.Family(rawValue: String($0)) }) else { return nil }
@@ -106,7 +117,7 @@ package struct LinearTile: Sendable, Hashable, CustomStringConvertible {
                 depth: numbers[2])
         default: return nil
         }
-        guard description == text, numbers.allSatisfy({ $0 > 0 }) else { return nil }
+        guard description == text, isLegal else { return nil }
     }
 
     package var description: String {

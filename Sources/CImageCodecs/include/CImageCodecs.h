@@ -75,3 +75,6 @@ CICStatus cic_resize(const CICImage *image, const uint8_t *pixels, const CICResi
 
 /// rgb [count, 3] to planes [3, count]: planes[c][i] = table[c][rgb[i][c]].
 void cic_planes(const uint8_t *rgb, size_t count, const float table[3 * 256], float *planes);
+
+/// Unpacks what zlib packed into `out`; how many bytes that are, 0 where the input is damaged or larger than `capacity`.
+size_t cic_inflate(const uint8_t *packed, size_t count, uint8_t *out, size_t capacity);

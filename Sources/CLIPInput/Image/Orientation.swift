@@ -1,5 +1,7 @@
 // EXIF orientation: how a camera was held. The reference ignores it; people who want upright pictures can ask for it.
 
+internal import CImageCodecs
+
 /// How stored pixels must be turned to stand upright. The raw values are EXIF's; 1, upright already, is nil.
 package enum Orientation: Int, Sendable {
     case flippedLeftRight = 2
@@ -26,7 +28,13 @@ package enum Orientation: Int, Sendable {
             case .xmp: xmp = xmp ?? data
             }
         }
-        let value = exif.flatMap { ByteReader($0).exifOrientation } ?? xmp.flatMap { ByteReader($0).xmpOrientation }
+        let found =
+            if let exif {
+                ByteReader(exif).exifOrientation
+            } else {
+                bytes.rawProfile?.withUnsafeBytes { ByteReader($0[...]).exifOrientation }
+            }
+        let value = found ?? xmp.flatMap { ByteReader($0).xmpOrientation }
         guard let value, let orientation = Orientation(rawValue: value) else { return nil }
         self = orientation
     }
@@ -96,6 +104,64 @@ private struct ByteReader {
         if has("PNG", at: 1) { return chunks(from: 8, headerFirst: false, kinds: ["eXIf": .exif, "iTXt": .xmp]) }
         if has("RIFF", at: 0) { return chunks(from: 12, headerFirst: true, kinds: ["EXIF": .exif, "XMP ": .xmp]) }
         return []
+    }
+
+    /// The EXIF block that ImageMagick and ExifTool wrote into a PNG before it had a chunk for it: a text named "Raw
+    /// profile type exif" of three lines (nothing, "exif", the count) and hexadecimal digits, plain or deflated.
+    var rawProfile: [UInt8]? {
+        guard has("PNG", at: 1) else { return nil }
+        let name = "Raw profile type exif\0"
+        var last: Slice<UnsafeRawBufferPointer>?
+        var isDeflated = false
+        for (kind, data) in textChunks where ByteReader(data).has(name, at: 0) {
+            var rest = data.dropFirst(name.utf8.count)
+            switch kind {
+            case "zTXt":
+                isDeflated = true
+                rest = rest.dropFirst()
+            case "iTXt":
+                isDeflated = rest.first == 1
+                rest = rest.dropFirst(2)
+                for _ in 0..<2 {  // the language, and the name in it
+                    guard let end = rest.firstIndex(of: 0) else { return nil }
+                    rest = rest[(end + 1)...]
+                }
+            default: isDeflated = false
+            }
+            last = rest
+        }
+        guard let last else { return nil }
+        let text = isDeflated ? inflate(last) : Array(last)
+        let lines = text.split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false).dropFirst(3)
+        let digits = lines.joined().filter { ![0x20, 0x09, 0x0D].contains($0) }.map {
+            Character(UnicodeScalar($0)).hexDigitValue
+        }
+        guard digits.count % 2 == 0, !digits.contains(nil) else { return nil }
+        let profile = stride(from: 0, to: digits.count, by: 2).map {
+            UInt8((digits[$0] ?? 0) << 4 | (digits[$0 + 1] ?? 0))
+        }
+        return profile.starts(with: "Exif\0\0".utf8) ? Array(profile.dropFirst(6)) : profile
+    }
+
+    private var textChunks: [(kind: String, Slice<UnsafeRawBufferPointer>)] {
+        var found: [(String, Slice<UnsafeRawBufferPointer>)] = []
+        var at = 8
+        while let length = number(at: at, size: 4, bigEndian: true) {
+            for kind in ["tEXt", "zTXt", "iTXt"] where has(kind, at: at + 4) {
+                if let data = part(at: at + 8, count: length) { found.append((kind, data)) }
+            }
+            at += 12 + length
+        }
+        return found
+    }
+
+    /// What zlib packed; nothing where it is damaged, or longer than the megabyte that Pillow allows a text.
+    private func inflate(_ data: Slice<UnsafeRawBufferPointer>) -> [UInt8] {
+        let packed = UnsafeRawBufferPointer(rebasing: data)
+        return [UInt8](unsafeUninitializedCapacity: 1 << 20) { out, count in
+            count = cic_inflate(
+                packed.bindMemory(to: UInt8.self).baseAddress, packed.count, out.baseAddress, out.count)
+        }
     }
 
     /// Segments of a JPEG up to the first scan: marker, length, data.
