@@ -6,11 +6,12 @@ batch size.
     python tools/compare_full_size.py --model RN50-quickgelu [--scratch FOLDER]
 
 The first form takes a folder of transformers' `CLIPModel`. --model takes the name of one of open_clip's configurations,
-whose weights it draws and writes as open_clip would, into a folder that is deleted afterwards; texts are compared where
-the tokenizer is CLIP's.
+whose weights it draws and writes as open_clip would, into a folder that is deleted afterwards. In the place of another
+tokenizer than CLIP's stands a small one of the same kind, trained on the spot, whose ids are a few of the vocabulary's.
 
-Pictures are normalised noise and smooth gradients, texts are of many lengths; token ids are `clip-gpu tokenize`'s, so
-that only the model is compared. The reference computes in float64. For each device the worst relative error of an
+Pictures are normalised noise and smooth gradients, texts are of many lengths; token ids are `clip-gpu tokenize`'s where
+the tokenizer is CLIP's, so that only the model is compared. The reference computes in float64, one tower after the
+other; that takes twice the memory of the greater tower, beside all weights. For each device the worst relative error of an
 embedding is printed, the least cosine after the mean of the set is subtracted (embeddings of one model point the same
 way, which hides differences), whether all batch sizes gave the same bytes, and each tower's time and peak memory beside
 its weights'. Exits with 1 where the error is above the limit or bytes differ.
@@ -25,6 +26,7 @@ import tempfile
 import time
 
 import numpy as np
+import open_clip
 import torch
 from safetensors.torch import save_file
 from transformers import CLIPModel
@@ -82,15 +84,23 @@ def expected(folder: pathlib.Path, pixels: np.ndarray, ids: list[list[int]]) -> 
 
 def open_clip_model(name: str, folder: pathlib.Path):
     """A model of open_clip's with drawn weights, written as open_clip does; and its configuration."""
-    import open_clip
     from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg, CustomTextCLIP
 
+    from compare_open_clip_configs import copy_tokenizer, make_tokenizers, tokenizer_kind, with_local_text_model
     from make_open_clip_fixtures import draw
 
     config = open_clip.get_model_config(name) or sys.exit(f"open_clip has no configuration {name}")
     full = json.loads(json.dumps(config))
-    kind = CustomTextCLIP if config.pop("custom_text", False) else CLIP
-    vision, text = CLIPVisionCfg(**config.pop("vision_cfg")), CLIPTextCfg(**config.pop("text_cfg"))
+    text = config.pop("text_cfg")
+    kind = CustomTextCLIP if config.pop("custom_text", False) or "hf_model_name" in text else CLIP
+    tokenizer = tokenizer_kind(text)
+    if tokenizer:
+        with tempfile.TemporaryDirectory() as tokenizers:
+            make_tokenizers(pathlib.Path(tokenizers))
+            copy_tokenizer(pathlib.Path(tokenizers) / tokenizer, folder)
+    if "hf_model_name" in text:
+        text = with_local_text_model(text, folder)
+    vision, text = CLIPVisionCfg(**config.pop("vision_cfg")), CLIPTextCfg(**text)
     model = draw(kind(**config, vision_cfg=vision, text_cfg=text), 1)
     state = {key: value.contiguous() for key, value in model.state_dict().items()}
     save_file(state, folder / "open_clip_model.safetensors")
@@ -128,19 +138,20 @@ def main() -> None:
         weights = {"image": sum(p.numel() for p in model.visual.parameters()) * 4}
         weights["text"] = sum(p.numel() for p in model.parameters()) * 4 - weights["image"]
         pixels = pictures(arguments.images, config["vision_cfg"]["image_size"])
-        texts = [] if config["text_cfg"].get("hf_tokenizer_name") else TEXTS
+        if config["text_cfg"].get("hf_tokenizer_name"):
+            ids = open_clip.get_tokenizer(f"local-dir:{folder}")(TEXTS)
+        else:
+            ids = torch.tensor(tokens(arguments.binary))
         with torch.inference_mode():
-            rows = []
-            if texts:
-                ids = torch.tensor(tokens(arguments.binary))
-                model.double()
-                rows = [model.encode_text(row[None]) for row in ids]
-            visual = model.visual.double()
+            visual, model.visual = model.visual, None
+            model.double()
+            texts = [model.encode_text(row[None]) for row in ids]
             del model
-            rows = [visual(torch.from_numpy(p[None]).double()) for p in pixels] + rows
+            visual.double()
+            rows = [visual(torch.from_numpy(p[None]).double()) for p in pixels] + texts
         reference = torch.cat(rows).numpy()
-        del visual, rows
-        sys.exit(compare(arguments, folder, pixels, texts, reference, weights))
+        del visual, rows, texts
+        sys.exit(compare(arguments, folder, pixels, TEXTS, reference, weights))
 
 
 def tokens(binary: str) -> list[list[int]]:
@@ -151,13 +162,11 @@ def tokens(binary: str) -> list[list[int]]:
 def compare(arguments, checkpoint: pathlib.Path, pixels, texts: list[str], reference, weights: dict[str, int]) -> int:
     failed = False
     parts = {"image": slice(0, len(pixels)), "text": slice(len(pixels), None)}
-    if not texts:
-        del parts["text"]
     model = ["--model", str(checkpoint), "--precision", arguments.precision]
     with tempfile.TemporaryDirectory() as folder:
         source, output = str(pathlib.Path(folder) / "pixels.npy"), str(pathlib.Path(folder) / "out.npy")
         np.save(source, pixels)
-        sentences = [part for text in texts for part in ("--text", text)]
+        sentences = ["--truncate", *(part for text in texts for part in ("--text", text))]
         for device in arguments.devices:
             about = f"{checkpoint.name} {device} {arguments.precision}"
             results = []

@@ -33,16 +33,15 @@ TEXTS = ["a photo of a cat", "", "two dogs run <|endoftext|> after a ball", "an 
 LIMIT = 1e-4
 TOKENIZERS = [("SigLIP2", "gemma-json"), ("SigLIP", "siglip-unigram"), ("xlm", "xlm-roberta"), ("mt5", "t5"),
               ("bert", "bert-uncased")]  # by what stands in hf_tokenizer_name
-XLM = {"num_hidden_layers": 2, "max_position_embeddings": 514, "type_vocab_size": 1,
-       "layer_norm_eps": 1e-5}
-MT5 = {"num_layers": 2, "d_kv": 64}
-# As the hub's config.json says, apart from the shrinking; ours knows them by name.
+XLM = {"vocab_size": 250002, "max_position_embeddings": 514, "type_vocab_size": 1, "layer_norm_eps": 1e-5}
+MT5 = {"vocab_size": 250112, "d_kv": 64, "num_decoder_layers": 1}  # open_clip drops the decoder
+# As the hub's config.json says; ours knows them by name.
 TEXT_MODELS = {
     "xlm-roberta-base": transformers.XLMRobertaConfig(**XLM),
     "xlm-roberta-large": transformers.XLMRobertaConfig(
-        hidden_size=1024, num_attention_heads=16, intermediate_size=4096, **XLM),
-    "google/mt5-base": transformers.MT5Config(d_model=768, d_ff=2048, num_heads=12, **MT5),
-    "google/mt5-xl": transformers.MT5Config(d_model=2048, d_ff=5120, num_heads=32, **MT5),
+        num_hidden_layers=24, hidden_size=1024, num_attention_heads=16, intermediate_size=4096, **XLM),
+    "google/mt5-base": transformers.MT5Config(num_layers=12, d_model=768, d_ff=2048, num_heads=12, **MT5),
+    "google/mt5-xl": transformers.MT5Config(num_layers=24, d_model=2048, d_ff=5120, num_heads=32, **MT5),
 }
 
 
@@ -60,14 +59,26 @@ def build(config, folder, vocabulary):
         given["multimodal_cfg"] = {**full["multimodal_cfg"], "layers": 1}
     if name:
         TEXT_MODELS[name].vocab_size = vocabulary
-        TEXT_MODELS[name].save_pretrained(folder / "text")
-        text = {**text, "hf_model_name": str(folder / "text"), "hf_model_pretrained": False}
+        TEXT_MODELS[name].num_hidden_layers = 2
+        text = with_local_text_model(text, folder)
     create = timm.create_model
     if is_timm:
         timm.create_model = lambda *names, **options: create(*names, **options, depth=2)
     model = kind(**given, vision_cfg=CLIPVisionCfg(**vision), text_cfg=CLIPTextCfg(**text))
     timm.create_model = create
     return draw(model, 3)
+
+
+def with_local_text_model(text, folder):
+    """A `text_cfg` whose transformers' tower is built from a configuration in this folder, without weights."""
+    TEXT_MODELS[text["hf_model_name"]].save_pretrained(folder / "text")
+    return {**text, "hf_model_name": str(folder / "text"), "hf_model_pretrained": False}
+
+
+def tokenizer_kind(text):
+    """The folder of `make_tokenizers` that stands for a `text_cfg`'s tokenizer; none for CLIP's own."""
+    name = text.get("hf_tokenizer_name") or ""
+    return next((folder for word, folder in TOKENIZERS if word in name), None)
 
 
 def make_tokenizers(root):
@@ -77,6 +88,12 @@ def make_tokenizers(root):
     tokenizer_folders.write(root / name, files, model_type, **config)
 
 
+def copy_tokenizer(source, folder):
+    for path in source.iterdir():
+        if path.name != "config.json":  # it would say that the model is transformers'
+            shutil.copy(path, folder)
+
+
 def compare(config, binary, device, folder, tokenizers):
     full = json.loads(json.dumps(config))
     vision, text = full["vision_cfg"], full["text_cfg"]
@@ -84,13 +101,10 @@ def compare(config, binary, device, folder, tokenizers):
         vision["layers"] = [1, 1, 1, 1] if isinstance(vision["layers"], list) else 2
     if "hf_model_name" not in text:
         text["layers"] = 2
-    vocabulary, kind = text.get("vocab_size", 49408), text.get("hf_tokenizer_name") or ""
-    kind = next((source for word, source in TOKENIZERS if word in kind), None)
+    vocabulary, kind = text.get("vocab_size", 49408), tokenizer_kind(text)
     if kind:
         vocabulary = len(transformers.AutoTokenizer.from_pretrained(tokenizers / kind))
-        for path in (tokenizers / kind).iterdir():
-            if path.name != "config.json":  # it would say that the model is transformers'
-                shutil.copy(path, folder)
+        copy_tokenizer(tokenizers / kind, folder)
         if "vocab_size" in text:
             text["vocab_size"] = vocabulary
     model = build(full, folder, vocabulary)

@@ -55,7 +55,7 @@ private func zeros(_ name: String, _ shape: [Int], _ type: StoredType = .float32
 }
 
 /// Memory of the test's own.
-private final class FloatMemory: TensorMemory {
+final class FloatMemory: TensorMemory {
     let name = "model.safetensors"
     private let address: UInt
     private let count: Int
@@ -324,9 +324,14 @@ private final class FloatMemory: TensorMemory {
         #expect(message { _ = try ModelCheckpoint.open(path: folder.path()) }.contains("has 0 bytes"))
     }
 
-    /// More with `CLIP_GPU_MUTATIONS`, as in CheckpointsTests.
+    /// More with `CLIP_GPU_MUTATIONS`, another seed with `CLIP_GPU_SEED`, as in CheckpointsTests.
+    static let cases = ProcessInfo.processInfo.environment["CLIP_GPU_MUTATIONS"].flatMap(Int.init) ?? 3000
+    static let seed = ProcessInfo.processInfo.environment["CLIP_GPU_SEED"].flatMap(UInt64.init) ?? 1
+    /// A case that takes longer hangs, for what it is worth to a user.
+    static let longest = Duration.seconds(10)
+
     @Test("damaged configurations are read or refused") func damage() throws {
-        let cases = ProcessInfo.processInfo.environment["CLIP_GPU_MUTATIONS"].flatMap(Int.init) ?? 3000
+        let cases = Self.cases
         let weights = try Fixture("tiny-quick-gelu").weights()
         let config = try [UInt8](Data(contentsOf: URL(filePath: Fixture("tiny-quick-gelu").folder + "/config.json")))
         let preprocessor = [UInt8](
@@ -335,7 +340,7 @@ private final class FloatMemory: TensorMemory {
             "0", "-1", "9223372036854775807", "1e308", "null", "[28,28]", "{}", "true", "\"gelu\"", "16777216", "1",
         ]
         // SplitMix64 (Steele, Lea, Flood 2014): the same numbers every time.
-        var state: UInt64 = 7
+        var state: UInt64 = 7 &* Self.seed
         func random(_ limit: Int) -> Int {
             state &+= 0x9E37_79B9_7F4A_7C15
             var z = state
@@ -360,7 +365,10 @@ private final class FloatMemory: TensorMemory {
             return bytes
         }
         var accepted = 0
+        var slowest = Duration.zero
         for _ in 0..<cases {
+            let start = ContinuousClock.now
+            defer { slowest = max(slowest, ContinuousClock.now - start) }
             let config = random(3) > 0 ? damaged(config) : config
             let preprocessor = random(3) > 0 ? damaged(preprocessor) : preprocessor
             do {
@@ -373,7 +381,10 @@ private final class FloatMemory: TensorMemory {
                 #expect(error is ModelError || error is CheckpointError)
             }
         }
-        print("\(cases) damaged configurations: \(accepted) fit the model, the others are refused")
+        print(
+            "\(cases) damaged configurations of transformers: \(accepted) fit the model, the others are refused; the "
+                + "slowest took \(slowest)")
+        #expect(slowest < Self.longest)
         #expect(accepted > 0 && accepted < cases)
     }
 

@@ -27,13 +27,18 @@ import Testing
         [0x93] + Array("NUMPY".utf8) + [2, 0, 55, 0, 0, 0]
             + Array("{'descr': '|u1', 'fortran_order': True, 'shape': (2L,)}".utf8) + [1, 2],
     ]
+    /// Of the two files that `writeShards` makes.
+    static let indexSeeds: [[UInt8]] = [
+        Array(#"{"metadata":{"total_size":4},"weight_map":{"a":"1.safetensors","b":"2.safetensors"}}"#.utf8),
+        Array(#"{"weight_map": {"b": "2.safetensors"}}"#.utf8),
+    ]
     /// Pieces that headers are sensitive to.
     static let pieces: [[UInt8]] = [
         "\"", "\\", "{", "}", "[", "]", ",", ":", "0", "-1", "9223372036854775807", "18446744073709551615", "1e400",
         "\\u",
         "\\ud800", "null", "\"data_offsets\":[0,0]", "\"dtype\":\"F32\"", "\"shape\":[", "4294967296,4294967296", "0,",
         "(", ")",
-        "'", "\u{0}", "é", "   ", "\"__metadata__\":{}", "\"F4\"",
+        "'", "\u{0}", "é", "   ", "\"__metadata__\":{}", "\"F4\"", "..", "/", "1.safetensors",
     ].map { Array($0.utf8) }
 
     static func mutated(_ seed: [UInt8], _ generator: inout SeededGenerator) -> [UInt8] {
@@ -73,14 +78,59 @@ import Testing
         return withUnsafeBytes(of: UInt64(bytes.count - 8 - data).littleEndian) { Array($0) } + bytes.dropFirst(8)
     }
 
+    static func writeShards(in folder: String) throws {
+        for (number, name) in ["a", "b"].enumerated() {
+            let header = "{\"\(name)\":{\"dtype\":\"U8\",\"shape\":[2],\"data_offsets\":[0,2]}}"
+            try Data(safetensors(header, data: 2)).write(to: URL(filePath: "\(folder)/\(number + 1).safetensors"))
+        }
+    }
+
+    @Test("damaged indexes of shards are read or refused, and name no file elsewhere") func indexes() throws {
+        var generator = SeededGenerator(seed: Self.seed)
+        var accepted = 0
+        var sentences: Set<String> = []
+        var slowest = Duration.zero
+        try withTemporaryFolder { folder in
+            try Self.writeShards(in: folder)
+            let path = folder + "/model.safetensors.index.json"
+            for _ in 0..<Self.cases {
+                let bytes = Self.mutated(Self.indexSeeds.randomElement(using: &generator) ?? [], &generator)
+                try Data(bytes).write(to: URL(filePath: path))
+                let time = ContinuousClock().measure {
+                    do {
+                        let checkpoint = try Checkpoint.openSharded(indexPath: path)
+                        accepted += 1
+                        #expect(
+                            checkpoint.tensors.allSatisfy { ["a", "b"].contains($0.name) && $0.content.count == 2 })
+                    } catch {
+                        sentences.insert(Self.withoutDetails("\(error)".replacing(folder, with: "")))
+                    }
+                }
+                slowest = max(slowest, time)
+            }
+        }
+        print(
+            "\(Self.cases) damaged indexes: \(accepted) read, the others refused with \(sentences.count) sentences; "
+                + "the slowest took \(slowest)")
+        #expect(accepted > 0 && sentences.count > 10)
+        #expect(slowest < Self.longest)
+    }
+
+    /// A case that takes longer hangs, for what it is worth to a user.
+    static let longest = Duration.seconds(10)
+
     @Test("damaged safetensors, JSON and npy are read or refused, and what is read lies within the file") func damage()
     {
+        var slowest = Duration.zero
+        var counts: [String: Int] = [:]
         var generator = SeededGenerator(seed: Self.seed)
         var accepted = 0
         var sentences: Set<String> = []
         for _ in 0..<Self.cases {
+            let start = ContinuousClock.now
             switch Int.random(in: 0..<4, using: &generator) {
             case 0, 1:
+                counts["safetensors", default: 0] += 1
                 let seed = Self.safetensorsSeeds.randomElement(using: &generator) ?? []
                 let data = seed.count - 8 - Int(seed[0]) - Int(seed[1]) * 256
                 var bytes = Self.mutated(seed, &generator)
@@ -98,6 +148,7 @@ import Testing
                     sentences.insert(Self.withoutDetails("\(error)"))
                 }
             case 2:
+                counts["JSON", default: 0] += 1
                 let bytes = Self.mutated(Self.jsonSeeds.randomElement(using: &generator) ?? [], &generator)
                 do {
                     _ = try bytes.withUnsafeBytes { try JSON(parsing: $0, limit: 1000) }
@@ -106,6 +157,7 @@ import Testing
                     sentences.insert(Self.withoutDetails("\(error)"))
                 }
             default:
+                counts["npy", default: 0] += 1
                 let bytes = Self.mutated(Self.numpySeeds.randomElement(using: &generator) ?? [], &generator)
                 do {
                     let array = try Numpy.read(TestMemory(bytes))
@@ -117,8 +169,12 @@ import Testing
                     sentences.insert(Self.withoutDetails("\(error)"))
                 }
             }
+            slowest = max(slowest, ContinuousClock.now - start)
         }
-        print("\(Self.cases) damaged files: \(accepted) read, the others refused with \(sentences.count) sentences")
+        print(
+            "\(Self.cases) damaged files (\(counts.sorted { $0.key < $1.key }.map { "\($0.value) \($0.key)" }.joined(separator: ", "))): "
+                + "\(accepted) read, the others refused with \(sentences.count) sentences; the slowest took \(slowest)")
+        #expect(slowest < Self.longest)
         #expect(accepted > 0 && sentences.count > 30)
     }
 

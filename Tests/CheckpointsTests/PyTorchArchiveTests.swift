@@ -85,6 +85,7 @@ import Testing
         var generator = SeededGenerator(seed: MutationTests.seed)
         var accepted = 0
         var refusals: Set<String> = []
+        var slowest = Duration.zero
         for _ in 0..<MutationTests.cases {
             var bytes = Self.seeds.randomElement(using: &generator) ?? []
             // Pickles lie in the first bytes of legacy files, before the data and the directory of zip archives: damage
@@ -118,6 +119,7 @@ import Testing
                 }
                 if bytes.isEmpty { break }
             }
+            let start = ContinuousClock.now
             do {
                 let checkpoint = try PyTorchArchive.read(TestMemory(bytes))
                 accepted += 1
@@ -130,8 +132,12 @@ import Testing
             } catch {
                 refusals.insert(String("\(error)".filter { !$0.isNumber }.prefix(90)))
             }
+            slowest = max(slowest, ContinuousClock.now - start)
         }
-        print("\(MutationTests.cases) damaged archives: \(accepted) read, others refused in \(refusals.count) ways")
+        print(
+            "\(MutationTests.cases) damaged archives: \(accepted) read, others refused in \(refusals.count) ways; "
+                + "the slowest took \(slowest)")
+        #expect(slowest < MutationTests.longest)
         #expect(accepted > 0 && refusals.count > 30)
     }
 }
