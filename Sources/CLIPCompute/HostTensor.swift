@@ -13,6 +13,12 @@ package enum ElementType: String, Sendable, CaseIterable {
     }
 }
 
+/// Memory whose pages can leave this process and come back, as a mapped file's.
+package protocol ReleasableMemory: AnyObject {
+    /// These bytes are not needed soon. They stay readable.
+    func letGo(_ bytes: UnsafeRawBufferPointer)
+}
+
 /// A read-only tensor in host memory, row-major (the last dimension is contiguous), not necessarily aligned.
 ///
 /// The bytes usually belong to a mapped file. `owner` keeps them alive; a backend that has packed what it needs
@@ -40,6 +46,9 @@ package struct HostTensor {
     }
 
     package var count: Int { shape.reduce(1, *) }
+
+    /// Called by a backend that has packed it: what comes next finds its pages gone from memory.
+    package func letGo() { (owner as? any ReleasableMemory)?.letGo(bytes) }
 
     /// The elements as float32: exact for float32, float16 and bfloat16, rounded to nearest for float64.
     package func floats() -> [Float] {
@@ -110,6 +119,9 @@ package struct HostMatrix {
     package var columns: Int {
         transposed ? parts[0].shape[0] : parts[0].shape.dropFirst().reduce(1, *)
     }
+
+    /// Called by a backend that has packed it.
+    package func letGo() { for part in parts { part.letGo() } }
 
     private func rows(of part: HostTensor) -> Int {
         transposed ? part.shape.dropFirst().reduce(1, *) : part.shape[0]

@@ -39,7 +39,7 @@ final class ParameterLoader {
             return placeholder
         }
         recent.append(stored)
-        return HostTensor(shape: stored.shape, elementType: type, bytes: stored.bytes, owner: stored.memory)
+        return HostTensor(shape: stored.shape, elementType: type, bytes: stored.bytes, owner: StoredMemory(stored.memory))
     }
 
     /// A tensor that may be there and means nothing to us.
@@ -111,6 +111,18 @@ final class ParameterLoader {
             if let distance, distance < best?.distance ?? .max { best = (distance, candidate) }
         }
         return best?.name
+    }
+}
+
+/// Keeps the memory of a tensor alive, and lets it go where a backend has what it needs.
+private final class StoredMemory: ReleasableMemory {
+    private let memory: any TensorMemory
+
+    init(_ memory: any TensorMemory) { self.memory = memory }
+
+    func letGo(_ bytes: UnsafeRawBufferPointer) {
+        guard let start = memory.bytes.baseAddress, let first = bytes.baseAddress else { return }
+        memory.letGo((first - start)..<(first - start + bytes.count))
     }
 }
 
@@ -212,9 +224,11 @@ extension StoredType {
     }
 }
 
-/// Throws where a weight is NaN or infinite, naming it.
+/// Throws where a weight is NaN or infinite, naming it. One after the other is let go, so that no more than one is in
+/// memory twice when they are packed.
 func requireFinite(_ tensors: [StoredTensor]) throws(ModelError) {
     for tensor in tensors {
+        defer { tensor.memory.letGo(tensor.range) }
         guard let index = tensor.firstNonFinite() else { continue }
         var position: [Int] = []
         var rest = index

@@ -87,8 +87,9 @@ float *ccpu_scratch_get(ccpu_context *context, int worker, int which, size_t flo
     size_t bytes = floats * sizeof(float);
     if (scratch->bytes >= bytes) return scratch->values;
     ccpu_pages_free(scratch->values, scratch->bytes);
-    // Whole huge pages, and a quarter more than asked for, so that growing sizes do not map anew each time.
-    bytes = (size_t)ccpu_round_up((long)(bytes + bytes / 4), (long)HUGE_PAGE);
+    // A quarter more than asked for, so that growing sizes do not map anew each time; whole huge pages where it is many.
+    bytes += bytes / 4;
+    bytes = (size_t)ccpu_round_up((long)bytes, bytes < HUGE_PAGE ? 64l << 10 : (long)HUGE_PAGE);
     scratch->values = ccpu_pages_allocate(bytes);
     scratch->bytes = scratch->values ? bytes : 0;
     if (!scratch->values) context->memory_failed = true;

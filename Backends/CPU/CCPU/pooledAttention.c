@@ -40,36 +40,45 @@ static float *row_major(
 }
 
 ccpu_pooled_attention *ccpu_pooled_attention_create(
-    ccpu_context *context, ccpu_attention_shape shape, const ccpu_part *key, int key_parts, const ccpu_part *value,
-    int value_parts, const float *value_bias)
+    ccpu_context *context, ccpu_attention_shape shape, const ccpu_part *key, int key_parts)
 {
-    const ccpu_kernels *kernels = context->kernels;
     ccpu_pooled_attention *pooled = calloc(1, sizeof *pooled);
     if (!pooled) return NULL;
     pooled->shape = shape;
     pooled->inputs = key[0].columns;
     pooled->pitch = ccpu_round_up(pooled->inputs, CCPU_ALIGNMENT);
-    pooled->key = row_major(kernels, key, key_parts, shape.heads * shape.key_width, pooled->inputs, pooled->pitch);
+    pooled->key =
+        row_major(context->kernels, key, key_parts, shape.heads * shape.key_width, pooled->inputs, pooled->pitch);
     pooled->values = calloc((size_t)shape.heads, sizeof(ccpu_linear *));
-    float *values =
-        row_major(kernels, value, value_parts, shape.heads * shape.value_width, pooled->inputs, pooled->inputs + 16);
-    bool complete = pooled->key && pooled->values && values;
-    // Tight rows, as a part has them.
-    for (long r = 1; complete && r < shape.heads * shape.value_width; r++)
-        memmove(
-            values + r * pooled->inputs, values + r * (pooled->inputs + 16), (size_t)pooled->inputs * sizeof(float));
-    for (long h = 0; complete && h < shape.heads; h++) {
-        ccpu_part part = {
-            values + h * shape.value_width * pooled->inputs, CCPU_FLOAT32, shape.value_width, pooled->inputs, false};
-        pooled->values[h] = ccpu_panels_create(context, part, value_bias ? value_bias + h * shape.value_width : NULL);
-        complete = pooled->values[h] != NULL;
-    }
-    free(values);
-    if (!complete) {
+    if (!pooled->key || !pooled->values) {
         ccpu_pooled_attention_destroy(pooled);
         return NULL;
     }
     return pooled;
+}
+
+bool ccpu_pooled_attention_set_values(
+    ccpu_context *context, ccpu_pooled_attention *pooled, const ccpu_part *value, int value_parts, const float *bias)
+{
+    long width = pooled->shape.value_width, inputs = pooled->inputs, heads = pooled->shape.heads;
+    ccpu_part stored = value[0];
+    float *values = NULL;
+    // The rows of a head stand together, unless parts are many or turned.
+    if (value_parts != 1 || stored.transposed) {
+        values = row_major(context->kernels, value, value_parts, heads * width, inputs, inputs);
+        if (!values) return false;
+        stored = (ccpu_part){values, CCPU_FLOAT32, heads * width, inputs, false};
+    }
+    bool complete = true;
+    for (long h = 0; complete && h < heads; h++) {
+        ccpu_part part = stored;
+        part.bytes = (const char *)stored.bytes + h * width * inputs * ccpu_element_bytes[stored.type];
+        part.rows = width;
+        pooled->values[h] = ccpu_panels_create(context, part, bias ? bias + h * width : NULL);
+        complete = pooled->values[h] != NULL;
+    }
+    free(values);
+    return complete;
 }
 
 void ccpu_pooled_attention_destroy(ccpu_pooled_attention *pooled) {

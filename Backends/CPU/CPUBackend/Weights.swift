@@ -46,7 +46,7 @@ package final class CPULinear {
                     quantizes, norm?.pointer)
             }
         }
-        withExtendedLifetime(parameters) {}
+        withExtendedLifetime(parameters) { parameters.weight.letGo() }
         self.pointer = try pointer.orOutOfMemory("a linear of \(parameters.outputs) x \(parameters.inputs)")
     }
 
@@ -88,19 +88,28 @@ package final class CPUPooledAttention {
         shape = parameters.shape
         self.query = query
         norm = if let norm = parameters.norm { try CPUNorm(norm) } else { nil }
-        output = try CPULinear(context: context, parameters.output, quantizes: false)
         let keys = parameters.keyWeight.parts(columns: parameters.keyWeight.columns)
         let values = parameters.valueWeight.parts(columns: parameters.valueWeight.columns)
         precondition(
             parameters.keyWeight.rows == shape.heads * shape.keyWidth
                 && parameters.valueWeight.rows == shape.heads * shape.valueWidth,
             "weights of key and value do not fit the heads")
-        let pointer = withOptionalPointer(parameters.valueBias?.floats()) { bias in
-            ccpu_pooled_attention_create(
-                context, parameters.shape.code, keys, Int32(keys.count), values, Int32(values.count), bias)
+        // Each lets go of its pages before the next is read: the pool is two fifths of a ResNet's weights.
+        let pointer = try ccpu_pooled_attention_create(context, parameters.shape.code, keys, Int32(keys.count))
+            .orOutOfMemory("a pooled attention's keys")
+        withExtendedLifetime(parameters) { parameters.keyWeight.letGo() }
+        let complete = withOptionalPointer(parameters.valueBias?.floats()) { bias in
+            ccpu_pooled_attention_set_values(context, pointer, values, Int32(values.count), bias)
         }
-        withExtendedLifetime(parameters) {}
-        self.pointer = try pointer.orOutOfMemory("a pooled attention")
+        withExtendedLifetime(parameters) { parameters.valueWeight.letGo() }
+        do throws(BackendError) {
+            _ = try (complete ? pointer : nil).orOutOfMemory("a pooled attention's values")
+            output = try CPULinear(context: context, parameters.output, quantizes: false)
+        } catch {
+            ccpu_pooled_attention_destroy(pointer)
+            throw error
+        }
+        self.pointer = pointer
     }
 
     deinit { ccpu_pooled_attention_destroy(pointer) }

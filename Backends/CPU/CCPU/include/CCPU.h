@@ -140,10 +140,12 @@ void ccpu_attention(
 /// The parts of a pooled attention that do not go through ccpu_linear.
 typedef struct ccpu_pooled_attention ccpu_pooled_attention;
 
-/// `key` is [heads · keyWidth, inputs], `value` [heads · valueWidth, inputs].
+/// `key` is [heads · keyWidth, inputs].
 ccpu_pooled_attention *ccpu_pooled_attention_create(
-    ccpu_context *context, ccpu_attention_shape shape, const ccpu_part *key, int key_parts, const ccpu_part *value,
-    int value_parts, const float *value_bias);
+    ccpu_context *context, ccpu_attention_shape shape, const ccpu_part *key, int key_parts);
+/// To be called once before it is applied; `value` is [heads · valueWidth, inputs]. False where memory is short.
+bool ccpu_pooled_attention_set_values(
+    ccpu_context *context, ccpu_pooled_attention *pooled, const ccpu_part *value, int value_parts, const float *bias);
 void ccpu_pooled_attention_destroy(ccpu_pooled_attention *pooled);
 /// For each segment i, attention of the query row `queries[i]` (projected, with bias) over the segment's rows of x:
 /// y[i] = heads' values side by side.
