@@ -39,9 +39,12 @@ enum OpenCLIPFolder {
     }
 
     /// `_find_checkpoint_in_dir`: a preferred name, else the first in order of names, safetensors first. Of several
-    /// files with other names we open none, where the reference takes one.
+    /// files with other names we open none, where the reference takes one; an index of several, which it does not know,
+    /// counts as the file.
     private static func weightsFile(_ folder: String) throws(ModelError) -> String {
-        if let file = preferred.first(where: { MappedFile.exists(folder + $0) }) { return file }
+        for suffix in ["", Checkpoint.indexSuffix] {
+            if let file = preferred.first(where: { MappedFile.exists(folder + $0 + suffix) }) { return file + suffix }
+        }
         let names = (try? FileManager.default.contentsOfDirectory(atPath: folder)) ?? []
         let candidates = names.filter { name in [".safetensors", ".bin", ".pth"].contains { name.hasSuffix($0) } }
         guard candidates.count == 1 else {

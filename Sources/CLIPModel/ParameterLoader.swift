@@ -39,7 +39,8 @@ final class ParameterLoader {
             return placeholder
         }
         recent.append(stored)
-        return HostTensor(shape: stored.shape, elementType: type, bytes: stored.bytes, owner: StoredMemory(stored.memory))
+        return HostTensor(
+            shape: stored.shape, elementType: type, bytes: stored.bytes, owner: StoredMemory(stored.memory))
     }
 
     /// A tensor that may be there and means nothing to us.

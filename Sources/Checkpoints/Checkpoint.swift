@@ -110,11 +110,24 @@ package struct Checkpoint: Sendable {
 
     package subscript(name: String) -> StoredTensor? { indices[name].map { tensors[$0] } }
 
-    /// Reads a file of any format, told apart by its first bytes, not by its name.
+    /// Reads a file of any format, told apart by its first bytes, not by its name; or several, by the name of their
+    /// index.
     package static func open(path: String) throws(CheckpointError) -> Checkpoint {
+        path.hasSuffix(indexSuffix) ? try openSharded(indexPath: path) : try openFile(path: path)
+    }
+
+    /// What the names of indexes end in.
+    package static let indexSuffix = ".index.json"
+
+    static func openFile(path: String) throws(CheckpointError) -> Checkpoint {
         let file = try MappedFile(path: path)
-        return file.withBytes { PyTorchArchive.matches($0) }
-            ? try PyTorchArchive.read(file) : try Safetensors.read(file)
+        if file.withBytes({ PyTorchArchive.matches($0) }) { return try PyTorchArchive.read(file) }
+        guard path.hasSuffix(".safetensors") || file.withBytes({ Safetensors.matches($0) }) else {
+            throw CheckpointError(
+                "\(path) holds no weights in a known form: expected safetensors or a file of PyTorch's (a zip archive or a "
+                    + "pickle); a model with a configuration beside it is opened by the name of its folder")
+        }
+        return try Safetensors.read(file)
     }
 }
 

@@ -13,6 +13,9 @@ package enum Safetensors {
         try read(MappedFile(path: path))
     }
 
+    /// Whether a header begins where one should.
+    static func matches(_ bytes: UnsafeRawBufferPointer) -> Bool { bytes.count > 8 && bytes[8] == UInt8(ascii: "{") }
+
     /// Reads a header and checks that the tensors fill the rest without gap or overlap, as the reference demands.
     package static func read(_ memory: any TensorMemory) throws(CheckpointError) -> Checkpoint {
         do throws(CheckpointError) {

@@ -17,7 +17,7 @@ extension Checkpoint {
         var shards: [String: Checkpoint] = [:]
         var tensors: [StoredTensor] = []
         for (_, file) in map where shards[file] == nil {
-            let shard = try open(path: folder + file)
+            let shard = try openFile(path: folder + file)
             shards[file] = shard
             tensors += shard.tensors
         }

@@ -169,6 +169,26 @@ import Testing
         #expect(sentence.contains(words), "\(sentence)")
     }
 
+    @Test("weights in several files are found by their index") func sharded() throws {
+        let source = URL(filePath: Fixture.folder + "/open-clip-plain")
+        let folder = FileManager.default.temporaryDirectory.appending(path: UUID().uuidString)
+        try FileManager.default.createDirectory(at: folder, withIntermediateDirectories: true)
+        defer { try? FileManager.default.removeItem(at: folder) }
+        try FileManager.default.copyItem(
+            at: source.appending(path: "open_clip_config.json"), to: folder.appending(path: "open_clip_config.json"))
+        let whole = try Checkpoint.open(path: source.appending(path: "open_clip_model.safetensors").path())
+        var map: [String] = []
+        for (part, parity) in [("1.safetensors", 0), ("2.safetensors", 1)] {
+            let tensors = whole.tensors.enumerated().filter { $0.offset % 2 == parity }.map(\.element)
+            map += tensors.map { "\"\($0.name)\": \"\(part)\"" }
+            try Safetensors.write(tensors, metadata: [], to: OutputFile(path: folder.appending(path: part).path()))
+        }
+        let index = folder.appending(path: "open_clip_model.safetensors.index.json")
+        try Data("{\"weight_map\": {\(map.joined(separator: ","))}}".utf8).write(to: index)
+        #expect(try ModelCheckpoint.open(path: folder.path()).weights.tensors.count == whole.tensors.count)
+        #expect(try Checkpoint.open(path: index.path()).tensors.count == whole.tensors.count)
+    }
+
     @Test("damaged configurations and weights are read or refused") func damage() throws {
         let cases = OpeningTests.cases
         let zeros = FloatMemory(count: 1 << 22)

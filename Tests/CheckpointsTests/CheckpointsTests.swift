@@ -62,6 +62,20 @@ import Testing
         }
     }
 
+    @Test(
+        "a file of another kind is not taken for safetensors", arguments: ["{\"model_type\": \"clip\"}", "hello", ""])
+    func otherKinds(text: String) throws {
+        try withTemporaryFolder { folder in
+            for name in ["config.json", "weights.pt"] {
+                try Data(text.utf8).write(to: URL(filePath: "\(folder)/\(name)"))
+                #expect(
+                    message { _ = try Checkpoint.open(path: "\(folder)/\(name)") }?.contains(
+                        "no weights in a known form")
+                        == true)
+            }
+        }
+    }
+
     @Test("what is no file is named") func refuses() throws {
         try withTemporaryFolder { folder in
             #expect(message { _ = try MappedFile(path: folder) }?.contains("is a folder") == true)
