@@ -13,8 +13,8 @@ Pictures are normalised noise and smooth gradients, texts are of many lengths; t
 the tokenizer is CLIP's, so that only the model is compared. The reference computes in float64, one tower after the
 other; that takes twice the memory of the greater tower, beside all weights. For each device the worst relative error of an
 embedding is printed, the least cosine after the mean of the set is subtracted (embeddings of one model point the same
-way, which hides differences), whether all batch sizes gave the same bytes, and each tower's time and peak memory beside
-its weights'. Exits with 1 where the error is above the limit or bytes differ.
+way, which hides differences), whether all batch sizes gave the same bytes, and each tower's time from start to end and
+peak memory for one input beside its weights', and what a process without weights takes. Exits with 1 where the error is above the limit or bytes differ.
 """
 
 import argparse
@@ -164,8 +164,9 @@ def compare(arguments, checkpoint: pathlib.Path, pixels, texts: list[str], refer
     parts = {"image": slice(0, len(pixels)), "text": slice(len(pixels), None)}
     model = ["--model", str(checkpoint), "--precision", arguments.precision]
     with tempfile.TemporaryDirectory() as folder:
-        source, output = str(pathlib.Path(folder) / "pixels.npy"), str(pathlib.Path(folder) / "out.npy")
+        source, one, output = (str(pathlib.Path(folder) / name) for name in ("pixels.npy", "one.npy", "out.npy"))
         np.save(source, pixels)
+        np.save(one, pixels[:1])
         sentences = ["--truncate", *(part for text in texts for part in ("--text", text))]
         for device in arguments.devices:
             about = f"{checkpoint.name} {device} {arguments.precision}"
@@ -186,12 +187,13 @@ def compare(arguments, checkpoint: pathlib.Path, pixels, texts: list[str], refer
                       f"{len(wanted)} embeddings", flush=True)
             print(f"{about}: batches {arguments.batches} {'give the same bytes' if same else 'DIFFER'}", flush=True)
             for name in parts:
-                inputs = [source] if name == "image" else sentences
-                seconds, peak = measured(arguments.binary, "embed", *model, "--device", device, "--batch-size",
-                                         str(arguments.batches[0]), "--format", "npy", "--output", output, *inputs)
+                inputs = [one] if name == "image" else ["--text", texts[-1]]
+                seconds, peak = measured(arguments.binary, "embed", *model, "--device", device, "--batch-size", "1",
+                                         "--format", "npy", "--output", output, *inputs)
                 beside = f", {peak / weights[name]:.2f} times its weights in float32" if name in weights else ""
-                print(f"{about} {name} alone, batches of {arguments.batches[0]}: {seconds:.1f} s from start to end, peak "
-                      f"{peak / 2**20:.0f} MiB{beside}", flush=True)
+                print(f"{about} one {name}: {seconds:.1f} s from start to end, peak {peak / 2**20:.0f} MiB{beside}",
+                      flush=True)
+    print(f"without weights: {measured(arguments.binary, 'inspect', str(checkpoint))[1] / 2**20:.0f} MiB")
     return 1 if failed else 0
 
 

@@ -6,11 +6,11 @@ package enum Activation: String, Sendable, CaseIterable {
     case none
     case relu
     /// x · sigmoid(1.702 x), OpenAI's models.
-    case quickGELU
+    case quickGELU = "quickgelu"
     /// x · Φ(x) with the error function: `torch.nn.GELU()`.
     case gelu
     /// x/2 · (1 + tanh(√(2/π) (x + 0.044715 x³))): `torch.nn.GELU(approximate="tanh")`, T5's `gelu_new`, SigLIP.
-    case geluTanh
+    case geluTanh = "gelu-tanh"
 }
 
 /// y = (x - mean) / √(variance + ε) · weight + bias over the columns of each row (layer), or

@@ -107,7 +107,7 @@ import Testing
     @Test("what a file says, and what it does not") func facts() throws {
         let archive = try ModelCheckpoint.open(path: Fixture.folder + "/openai-vit/archive.pt")
         let fact = try #require(archive.configuration.facts.first { $0.name == "activation" })
-        #expect(fact.value == "quickGELU" && fact.source.contains("class"))
+        #expect(fact.value == "quickgelu" && fact.source.contains("class"))
         #expect(archive.configuration.tokenizer == .openAI && archive.configuration.text.contextLength == 12)
         let scaled = try ModelCheckpoint.open(path: Fixture.folder + "/open-clip-scaled").configuration
         #expect(scaled.preprocessing.resize == .squash(28) && scaled.preprocessing.interpolation == .bilinear)
@@ -125,7 +125,7 @@ import Testing
             }
         }
         #expect(sentence("openai-vit/training.pt", nil)?.contains("--activation quickgelu") == true)
-        #expect(sentence("openai-vit/archive.pt", .gelu)?.contains("says that the activation is quickGELU") == true)
+        #expect(sentence("openai-vit/archive.pt", .gelu)?.contains("says that the activation is quickgelu") == true)
         #expect(sentence("open-clip-plain", .quickGELU)?.contains("gelu") == true)
         #expect(sentence("open-clip-plain", .gelu) == nil)
         #expect(sentence("tiny-gelu/model.safetensors", .gelu)?.contains("transformers' names") == true)

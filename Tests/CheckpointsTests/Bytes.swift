@@ -1,21 +1,30 @@
 import Checkpoints
 // What the tests of file formats share: memory with given bytes, safetensors built by hand, a random source.
+import Foundation
 import Testing
 
-/// Bytes in memory, as if a file were mapped.
+/// Bytes in memory, as if a file were mapped; behind the last begins a page that cannot be read, so that a reader which
+/// runs over the end does not go unnoticed.
 final class TestMemory: TensorMemory {
     let name = "test.safetensors"
-    private let address: UInt
+    private let pages: UInt
+    private let size: Int
     private let count: Int
 
     init(_ content: [UInt8]) {
-        let buffer = UnsafeMutableRawBufferPointer.allocate(byteCount: max(content.count, 1), alignment: 1)
-        buffer.copyBytes(from: content)
-        address = UInt(bitPattern: buffer.baseAddress)
+        let page = Int(sysconf(Int32(_SC_PAGESIZE)))
         count = content.count
+        size = (count + page - 1) / page * page + page
+        let base = mmap(nil, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
+        pages = UInt(bitPattern: base)
+        guard let base, base != MAP_FAILED else { preconditionFailure("no memory for a test") }
+        (base + (size - page - count)).copyMemory(from: content, byteCount: count)
+        mprotect(base + (size - page), page, PROT_NONE)
     }
 
-    deinit { UnsafeMutableRawPointer(bitPattern: address)?.deallocate() }
+    deinit { munmap(UnsafeMutableRawPointer(bitPattern: pages), size) }
+
+    private var address: UInt { pages + UInt(size - Int(sysconf(Int32(_SC_PAGESIZE))) - count) }
 
     var bytes: UnsafeRawBufferPointer {
         UnsafeRawBufferPointer(start: UnsafeRawPointer(bitPattern: address), count: count)

@@ -151,7 +151,7 @@ import Testing
                 counts["JSON", default: 0] += 1
                 let bytes = Self.mutated(Self.jsonSeeds.randomElement(using: &generator) ?? [], &generator)
                 do {
-                    _ = try bytes.withUnsafeBytes { try JSON(parsing: $0, limit: 1000) }
+                    _ = try TestMemory(bytes).withBytes { try JSON(parsing: $0, limit: 1000) }
                     accepted += 1
                 } catch {
                     sentences.insert(Self.withoutDetails("\(error)"))
