@@ -7,8 +7,8 @@ struct Bench: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Items per second on this machine: tensor in, embedding out.",
         discussion: """
-            Random pixels and ids; the median of several runs. Reading and decoding files is not in it. GFLOP/s count the
-            matrix products that the model needs; the peak is what the device's multiply-adds reach out of registers
+            Random pixels and ids; the median of several runs. Reading and decoding files is not in it. GFLOP/s count the \
+            matrix products that the model needs; the peak is what the device's multiply-adds reach out of registers \
             (in int8, those of bytes), measured beside.
 
             Examples:

@@ -29,7 +29,10 @@ struct Preprocess: ParsableCommand {
     @Option(name: .long, help: ArgumentHelp("Where to write, as .npy.", valueName: "file"))
     var output: String
 
-    @Option(name: .long, help: ArgumentHelp("A model whose size, mean and deviation to use.", valueName: "path"))
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
+            "The model whose size, mean and deviation to use: a name, a folder or a file.", valueName: "model"))
     var model: String?
 
     @OptionGroup(title: "Pictures") var pictures: PictureOptions

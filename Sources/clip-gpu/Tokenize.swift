@@ -7,7 +7,7 @@ struct Tokenize: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Token ids of sentences, padded to the context length.",
         discussion: """
-            A JSON array of ids a line, as `clip.tokenize` gives them. No weights are loaded; without --model or
+            A JSON array of ids a line, as `clip.tokenize` gives them. No weights are loaded; without --model or \
             --tokenizer the tokenizer is OpenAI's.
 
             Examples:
@@ -34,7 +34,9 @@ struct Tokenize: ParsableCommand {
             "Ids to a sentence, start and end included. (default: the model's, else 77)", valueName: "count"))
     var contextLength: Int?
 
-    @Option(name: .long, help: ArgumentHelp("The model whose tokenizer to use.", valueName: "path"))
+    @Option(
+        name: .long,
+        help: ArgumentHelp("The model whose tokenizer to use: a name, a folder or a file.", valueName: "model"))
     var model: String?
 
     @Option(

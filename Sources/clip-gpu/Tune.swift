@@ -26,7 +26,8 @@ struct Tune: ParsableCommand {
 
     @Option(
         name: .long,
-        help: ArgumentHelp("Measure the widths of this model. Default: ViT-B's.", valueName: "path"))
+        help: ArgumentHelp(
+            "Measure the widths of this model: a name, a folder or a file. Default: ViT-B's.", valueName: "model"))
     var model: String?
 
     @Option(name: .long, help: ArgumentHelp("Begin no further variant after this time.", valueName: "seconds"))
