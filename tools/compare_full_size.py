@@ -187,7 +187,7 @@ def compare(arguments, checkpoint: pathlib.Path, pixels, texts: list[str], refer
                       f"{len(wanted)} embeddings", flush=True)
             print(f"{about}: batches {arguments.batches} {'give the same bytes' if same else 'DIFFER'}", flush=True)
             for name in parts:
-                inputs = [one] if name == "image" else ["--text", texts[-1]]
+                inputs = [one] if name == "image" else ["--truncate", "--text", texts[-1]]
                 seconds, peak = measured(arguments.binary, "embed", *model, "--device", device, "--batch-size", "1",
                                          "--format", "npy", "--output", output, *inputs)
                 beside = f", {peak / weights[name]:.2f} times its weights in float32" if name in weights else ""

@@ -18,11 +18,14 @@ struct NormedConvolution {
     /// `nn.BatchNorm2d`'s, which no CLIP changes.
     private static let epsilon = 1e-5
 
-    /// One convolution with weight w · γ/√(v + ε) and bias β - m · γ/√(v + ε), computed in double.
-    func folded(activatesAfterResidual: Bool = false) -> ConvolutionParameters {
+    /// One convolution with weight w · γ/√(v + ε) and bias β - m · γ/√(v + ε), computed in double. Its weight lies in the
+    /// buffer, until the next is folded there.
+    func folded(in buffer: FoldingBuffer, activatesAfterResidual: Bool = false) -> ConvolutionParameters {
         let factors = zip(scale.doubles(), variance.doubles()).map { $0 / ($1 + Self.epsilon).squareRoot() }
         let perOutput = weight.count / max(factors.count, 1)
-        var values = weight.floats()
+        let values = UnsafeMutableBufferPointer(rebasing: buffer.values[..<weight.count])
+        weight.copyFloats(from: 0, into: values)
+        weight.letGo()
         for (output, factor) in factors.enumerated() {
             for index in (output * perOutput)..<((output + 1) * perOutput) {
                 values[index] = Float(Double(values[index]) * factor)
@@ -31,10 +34,24 @@ struct NormedConvolution {
         let means = mean.doubles()
         let bias = shift.doubles().enumerated().map { Float($1 - means[$0] * factors[$0]) }
         return ConvolutionParameters(
-            weight: HostTensor(values, shape: weight.shape), bias: HostTensor(bias, shape: [bias.count]),
-            stride: stride,
+            weight: HostTensor(
+                shape: weight.shape, elementType: .float32, bytes: UnsafeRawBufferPointer(values), owner: buffer),
+            bias: HostTensor(bias, shape: [bias.count]), stride: stride,
             padding: weight.shape[2] / 2, activation: activation, activatesAfterResidual: activatesAfterResidual)
     }
+}
+
+/// Room for the weight of one convolution. One for all: many pieces of many sizes, made and freed while the backend
+/// allocates its own, would stay with the process.
+final class FoldingBuffer {
+    fileprivate let values: UnsafeMutableBufferPointer<Float>
+
+    init(capacity: Int) {
+        values = .allocate(capacity: capacity)
+        values.initialize(repeating: 0)
+    }
+
+    deinit { values.deallocate() }
 }
 
 extension HostTensor {
@@ -60,6 +77,10 @@ struct ResNetParameters {
     var stem: [NormedConvolution]
     var blocks: [Block]
     var pool: StoredParameters<PooledAttentionParameters>
+
+    var convolutions: [NormedConvolution] {
+        stem + blocks.flatMap { [$0.reduce, $0.convolve, $0.expand] + [$0.shortcut].compactMap(\.self) }
+    }
 }
 
 /// CLIP's ResNet on a device.
@@ -81,9 +102,12 @@ struct ResNet<B: Backend> {
 
     init(_ parameters: ResNetParameters, _ normalization: PixelNormalization, _ backend: B) throws {
         self.normalization = normalization
+        // First, since it is the largest: nothing else is in memory while it is there as stored and as prepared.
+        pool = try preparing(parameters.pool.stored) { try backend.prepare(parameters.pool.parameters) }
+        let buffer = FoldingBuffer(capacity: parameters.convolutions.map(\.weight.count).max() ?? 0)
         func prepare(_ convolution: NormedConvolution, last: Bool = false) throws -> B.Convolution {
             try preparing(convolution.stored) {
-                try backend.prepare(convolution.folded(activatesAfterResidual: last))
+                try backend.prepare(convolution.folded(in: buffer, activatesAfterResidual: last))
             }
         }
         stem = try parameters.stem.map { try prepare($0) }
@@ -94,7 +118,6 @@ struct ResNet<B: Backend> {
                 expand: prepare(block.expand, last: true), shortcut: block.shortcut.map { try prepare($0) },
                 stride: block.stride, outputs: block.expand.weight.shape[0])
         }
-        pool = try preparing(parameters.pool.stored) { try backend.prepare(parameters.pool.parameters) }
     }
 
     /// `[pictures, outputs]`, within a pass.

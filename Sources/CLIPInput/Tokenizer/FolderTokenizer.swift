@@ -218,6 +218,7 @@ struct TokenizerFolderFiles {
     private let modelConfig: JSON
 
     init(_ folder: String) throws(CheckpointError) {
+        let folder = folder.count > 1 && folder.hasSuffix("/") ? String(folder.dropLast()) : folder
         self.folder = folder
         config = try Self.json(folder, "tokenizer_config.json")
         modelConfig = try Self.json(folder, "config.json")
