@@ -42,8 +42,11 @@ static const unsigned char peak[] = {
 static const unsigned char nvidia_ptx[] = {
 #embed "OpenCL/nvidia/ptx.cl"
 };
-static const unsigned char nvidia_epilogue[] = {
-#embed "OpenCL/nvidia/epilogue.cl"
+static const unsigned char matrix_values[] = {
+#embed "OpenCL/matrix/values.cl"
+};
+static const unsigned char matrix_epilogue[] = {
+#embed "OpenCL/matrix/epilogue.cl"
 };
 static const unsigned char mma_linear[] = {
 #embed "OpenCL/mma/linear.cl"
@@ -60,6 +63,24 @@ static const unsigned char mma_pooledAttention[] = {
 static const unsigned char wgmma_linear[] = {
 #embed "OpenCL/wgmma/linear.cl"
 };
+static const unsigned char amd_wmma[] = {
+#embed "OpenCL/amd/wmma.cl"
+};
+static const unsigned char amd_mfma[] = {
+#embed "OpenCL/amd/mfma.cl"
+};
+static const unsigned char intel_dpas[] = {
+#embed "OpenCL/intel/dpas.cl"
+};
+static const unsigned char fragments_fragments[] = {
+#embed "OpenCL/fragments/fragments.cl"
+};
+static const unsigned char fragments_linear[] = {
+#embed "OpenCL/fragments/linear.cl"
+};
+static const unsigned char fragments_attention[] = {
+#embed "OpenCL/fragments/attention.cl"
+};
 
 #define SOURCE(name) {#name, name, sizeof(name)}
 #define SOURCE_IN(folder, name) {#folder "/" #name, folder##_##name, sizeof(folder##_##name)}
@@ -67,8 +88,10 @@ static const CLIPKernelSource sources[] = {
     SOURCE(prelude),   SOURCE(linear), SOURCE(convolution), SOURCE(norm),        SOURCE(attention), SOURCE(pooledAttention),
     SOURCE(patches),   SOURCE(pixels), SOURCE(tokens),      SOURCE(averagePool), SOURCE(rows),
     SOURCE(peak),
-    SOURCE_IN(nvidia, ptx), SOURCE_IN(nvidia, epilogue), SOURCE_IN(mma, linear), SOURCE_IN(mma, attention),
+    SOURCE_IN(nvidia, ptx), SOURCE_IN(matrix, values), SOURCE_IN(matrix, epilogue), SOURCE_IN(mma, linear), SOURCE_IN(mma, attention),
     SOURCE_IN(mma, norm), SOURCE_IN(mma, pooledAttention), SOURCE_IN(wgmma, linear),
+    SOURCE_IN(amd, wmma), SOURCE_IN(amd, mfma), SOURCE_IN(intel, dpas), SOURCE_IN(fragments, fragments),
+    SOURCE_IN(fragments, linear), SOURCE_IN(fragments, attention),
 };
 
 const CLIPKernelSource *clip_opencl_kernel(const char *name) {

@@ -9,13 +9,13 @@ import OpenCLBackend
 public struct TuningResult: Sendable {
     /// One variant of a kernel on the products of a model's blocks.
     public struct Candidate: Sendable {
-        /// "linear tiled 128x64x16, 8x8 each"
+        /// "linear tiled 128x64x16, 8x8 each"; "linear mma 128x128x32x3 64x64" with matrix instructions
         public let name: String
         /// Billions of operations a second over all products; none where the variant does not build or computes wrongly.
         public let rate: Double?
     }
 
-    /// Those that were measured; the one that was in use stands first.
+    /// Those that were measured; the ones that were in use stand first.
     public let candidates: [Candidate]
     /// The best of them.
     public let chosen: Candidate
@@ -54,24 +54,29 @@ extension Device {
         let start = monotonicSeconds()
         let tiles = current.tunableTiles
         var candidates: [TuningResult.Candidate] = []
-        var best: (tile: LinearTile, candidate: TuningResult.Candidate)?
+        var measured: [(tile: TunableTile, rate: Double)] = []
         for tile in tiles {
             if shouldStop() { return nil }
             // Two at least, or nothing would be compared.
-            if candidates.count >= 2, monotonicSeconds() - start > seconds { break }
-            let rate = try? Figures.productRate(
-                on: open { $0.linearTiles = [tile] }, widths: widths, seconds: min(0.1, seconds / 40))
+            if measured.count >= 2, monotonicSeconds() - start > seconds { break }
+            let backend = try? open(tile.choose)
+            // Where it is passed over, something else would be measured.
+            let rate = try? backend.flatMap { backend in
+                backend.tilesInUse == [tile]
+                    ? try Figures.productRate(on: backend, widths: widths, seconds: min(0.1, seconds / 40)) : nil
+            }
             let candidate = TuningResult.Candidate(name: "linear \(tile)", rate: rate.map { $0 / 1e9 })
             candidates.append(candidate)
             try onCandidate(candidate)
-            // The one in use stays unless another is clearly faster: the times of a busy machine vary by a few percent.
-            let advantage = best.map { $0.tile == tiles[0] ? 1.03 : 1 } ?? 1
-            if let rate = candidate.rate, rate > (best?.candidate.rate ?? 0) * advantage { best = (tile, candidate) }
+            // The first stays unless another is clearly faster: the times of a busy machine vary by a few percent.
+            if let rate { measured.append((tile, tile == tiles[0] ? rate * 1.03 : rate)) }
         }
+        let best = measured.max { $0.rate < $1.rate }
         guard let best else {
             throw CLIPError(.device, "No variant of the matrix product computes rightly on \(source.name).")
         }
-        return TuningResult(candidates: candidates, chosen: best.candidate, path: current.remember(best.tile))
+        let chosen = candidates[tiles.firstIndex(of: best.tile) ?? 0]
+        return TuningResult(candidates: candidates, chosen: chosen, path: current.remember(measured))
     }
 }
 

@@ -38,9 +38,13 @@ struct OpenCLConfiguration: Sendable, CustomTestStringConvertible {
                     let isNatural = (device.kind == .cpu) == (family == .vector)
                     var cases = isNatural && !quickOnly ? Conformance.full : Conformance.quick
                     if step != nil, !device.matrixSteps.contains(where: { $0 == step }) {
-                        // Emulation is slow, on PoCL most of all. Attention is the same for both steps.
+                        // Emulation is slow, on PoCL most of all. Attention is the same for both of NVIDIA's steps; the others have no
+                        // more than these two operations of their own.
                         cases = device.half ? Conformance.quick : Conformance.tiny + Conformance.start
                         if step == .wgmma { cases.removeAll { $0.operation != "linear" } }
+                        if step?.isNvidia == false {
+                            cases.removeAll { !["linear", "attention"].contains($0.operation) }
+                        }
                     }
                     if tinyOnly { cases = Conformance.tiny }
                     if let parts = environment["CLIP_GPU_CASES"]?.split(separator: "|") {
@@ -172,7 +176,7 @@ struct OpenCLProgramTests {
         let first = try backend(device) { $0.cacheFolder = folder }
         #expect(first.tunedTile == nil)
         let tile = LinearTile(family: .vector, rows: 6, panel: 16)
-        let path = try #require(first.remember(tile))
+        let path = try #require(first.remember([(.linear(tile), 1)]))
         let second = try backend(device) { $0.cacheFolder = folder }
         #expect(second.tunedTile == tile && second.linearTile == tile)
         #expect(try product(on: first) == product(on: second))
@@ -187,9 +191,48 @@ struct OpenCLProgramTests {
         try Data("not a record".utf8).write(to: URL(fileURLWithPath: path))
         #expect(try backend(device) { $0.cacheFolder = folder }.tunedTile == nil)
         // One that no kernel can be built for is not tried.
-        _ = try #require(first.remember(LinearTile(family: .vector, rows: 3, panel: 7)))
+        _ = try #require(first.remember([(.linear(LinearTile(family: .vector, rows: 3, panel: 7)), 1)]))
         let illegal = try backend(device) { $0.cacheFolder = folder }
         #expect(illegal.tunedTile == nil && illegal.linearTile == first.linearTile)
+    }
+
+    @Test("tuned tiles of matrix instructions are used by later backends in their order, and keep the bytes")
+    func matrixTuning() throws {
+        defer { try? FileManager.default.removeItem(atPath: folder) }
+        // Emulation is slow, on PoCL most of all, which is the last where there are two.
+        let device = try OpenCLDevices.all()[0]
+        func open(_ change: (inout OpenCLOptions) -> Void = { _ in }) throws -> OpenCLBackend {
+            var options = OpenCLOptions()
+            options.family = .tiled
+            options.cacheFolder = folder
+            options.matrixSteps = [.mma]
+            options.emulatesMatrixSteps = true
+            change(&options)
+            return try OpenCLBackend(deviceIndex: device.index, precision: .fp16, options: options)
+        }
+        let small = try #require(MatrixTile("mma 32x64x64x4 16x32")),
+            other = try #require(MatrixTile("mma 64x64x32x2 32x32"))
+        let first = try open { $0.matrixTiles = [small] }
+        #expect(first.tilesInUse == [.matrix(small)])
+        #expect(first.tunableTiles.count > 5)
+        // Three of one size: the fastest is kept, and behind it the smaller one.
+        let same = try #require(MatrixTile("mma 64x64x64x3 32x32")),
+            third = try #require(MatrixTile("mma 64x64x32x4 32x32"))
+        let path = try #require(
+            first.remember([(.matrix(small), 1), (.matrix(same), 3), (.matrix(other), 4), (.matrix(third), 2)]))
+        let second = try open()
+        #expect(second.tilesInUse.map(\.description) == ["\(other)", "\(small)"])
+        #expect(second.notices == [])
+        #expect(try product(on: first) == product(on: second))
+        #expect(try open { $0.matrixTiles = [small] }.tilesInUse == [.matrix(small)], "a named tile yields to tuning")
+        // One that no kernel can be built for is not tried; the shipped ones are.
+        let illegal = MatrixTile(step: .mma, rows: 33, columns: 64, depth: 64, stages: 4)
+        _ = try #require(first.remember([(.matrix(illegal), 1)]))
+        let shipped = try open()
+        #expect(shipped.tilesInUse.map(\.description) == MatrixTile.table(.mma).map(\.description))
+        #expect(shipped.notices == [])
+        try Data("not a record".utf8).write(to: URL(fileURLWithPath: path))
+        #expect(first.tunableTiles.first == .matrix(small) && first.rememberedTiles(.mma).isEmpty)
     }
 
     private func product(on backend: OpenCLBackend) throws -> [UInt32] {
@@ -210,6 +253,19 @@ struct OpenCLProgramTests {
 
     @Test("a tile's text is read back; others are refused")
     func tileText() {
+        for step in MatrixStep.allCases {
+            let tunable = MatrixTile.tunable(step, on: device)
+            for tile in MatrixTile.table(step) + tunable { #expect(MatrixTile(tile.description) == tile) }
+            #expect(Set(tunable).count == tunable.count && tunable.count > 5, "\(step)")
+        }
+        for text in [
+            "", "mma", "mma 128x128", "mma 128x128x32x3", "mma 100x128x32x3 64x64", "mma 128x128x48x3 64x64",
+            "wgmma 128x512x64x4", "wgmma 128x256x64x2 overlaps", "dpas16 128x128x32x3 32x64",
+            "wmma11 128x128x32x2 64x64 overlaps",
+            "mfma 128x128x32x2 16x16",
+        ] {
+            #expect(MatrixTile(text) == nil, "\(text)")
+        }
         for family in OpenCLOptions.Family.allCases {
             let tiles = LinearTile.candidates(family) + LinearTile.tunable(family, on: device)
             for tile in tiles { #expect(LinearTile(tile.description) == tile) }

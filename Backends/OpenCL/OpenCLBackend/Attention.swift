@@ -3,7 +3,7 @@
 import CLIPCompute
 
 /// Queries and values row after row, [queries of all heads | values of all heads]; keys transposed,
-/// [head · keyWidth + d][row]. For tensor cores all row after row, [queries | keys | values], and no transposed keys.
+/// [head · keyWidth + d][row]. For matrix instructions all row after row, [queries | keys | values], and no transposed keys.
 package final class OpenCLQueryKeyValueMatrix {
     let shape: AttentionShape
     let rows: Int
@@ -61,12 +61,12 @@ extension OpenCLBackend {
         let inputs = parameters.weight.columns
         precondition(weight.count == (2 * keys + values) * inputs, "the weight does not fit the heads")
         var bias = parameters.bias.isEmpty ? nil : parameters.bias.flatMap { $0.floats() }
-        // The scale goes into the queries; for tensor cores with log2 e, since they take powers of two.
-        let onTensorCores = usesTensorCores(shape)
-        let scale = onTensorCores ? shape.scale * 1.442_695_04 : shape.scale
+        // The scale goes into the queries; for matrix instructions with log2 e, since they take powers of two.
+        let withMatrixStep = usesMatrixSteps(shape)
+        let scale = withMatrixStep ? shape.scale * 1.442_695_04 : shape.scale
         for i in 0..<(keys * inputs) { weight[i] *= scale }
         if bias != nil { for i in 0..<keys { bias?[i] *= scale } }
-        if onTensorCores {
+        if withMatrixStep {
             let all = 2 * keys + values
             return OpenCLQueryKeyValue(
                 shape: shape, norm: parameters.norm.map(Statistics.init),
@@ -83,9 +83,10 @@ extension OpenCLBackend {
                 outputs: order.count, flags: 0, layout: .panels))
     }
 
-    /// Whether mma/attention.cl takes heads of these widths.
-    private func usesTensorCores(_ shape: AttentionShape) -> Bool {
-        matrixStep != nil && [shape.keyWidth, shape.valueWidth].allSatisfy { $0 % 8 == 0 && $0 <= 128 }
+    /// Whether the attention of matrix instructions takes heads of these widths.
+    private func usesMatrixSteps(_ shape: AttentionShape) -> Bool {
+        guard let matrixStep else { return false }
+        return [shape.keyWidth, shape.valueWidth].allSatisfy { $0 % 8 == 0 && $0 <= matrixStep.widestHead }
     }
 
     package func prepareAttentionBias(_ bias: HostTensor) throws(BackendError) -> OpenCLAttentionBias {
@@ -136,7 +137,9 @@ extension OpenCLBackend {
             flags = 2
         }
         guard let transposedKeys = x.keys else {
-            try tensorCoreAttention(x, sequences, bias: bias, flags: flags, into: y)
+            if let matrixStep {
+                try matrixAttention(x, matrixStep, sequences, bias: bias, flags: flags, into: y)
+            }
             return y
         }
         let isVector = family == .vector
@@ -188,30 +191,47 @@ extension OpenCLBackend {
         return y
     }
 
-    /// No more warps than the queries need: one has 16.
-    private static func warps(longestQueries: Int) -> Int { longestQueries <= 32 ? 2 : 4 }
+    /// Kernel: mma/attention.cl, or fragments/attention.cl where the step has units.
+    struct MatrixAttention {
+        let step: MatrixStep
+        let warps: Int
+        /// Queries of one work-group.
+        let queries: Int
+        private let own: [(String, Int)]
 
-    static func tensorCoreKnobs(_ shape: AttentionShape, longestQueries: Int) -> [(String, Int)] {
-        let wide = max(shape.keyWidth, shape.valueWidth) > 64
-        return [
-            ("KEY_WIDTH", shape.keyWidth), ("VALUE_WIDTH", shape.valueWidth), ("KEY_TILE", wide ? 32 : 64),
-            ("STAGES", wide ? 1 : 2), ("WARPS", warps(longestQueries: longestQueries)), ("LOCAL_ARGUMENT", 0),
-        ]
+        init(_ step: MatrixStep, _ shape: AttentionShape, longestQueries: Int) {
+            self.step = step
+            let wide = max(shape.keyWidth, shape.valueWidth) > 64
+            let rows = step.unit?.rows ?? 16
+            // No more warps than the queries need.
+            let most = 64 / rows
+            warps = longestQueries <= 32 ? most / 2 : most
+            queries = warps * rows
+            let isIntel = step == .dpas16 || step == .dpas8
+            let own = [("KEY_WIDTH", shape.keyWidth), ("VALUE_WIDTH", shape.valueWidth), ("WARPS", warps)]
+            self.own =
+                own + [("KEY_TILE", isIntel ? 16 : wide ? 32 : 64)]
+                + (step.isNvidia
+                    ? [("STAGES", wide ? 1 : 2), ("LOCAL_ARGUMENT", 0)] : [("QUERIES_STAY", isIntel ? 0 : 1)])
+        }
+
+        func knobs(emulated: Bool) -> [(String, Int)] { own + step.knobs(emulated: emulated) }
     }
 
-    /// Kernel: mma/attention.cl.
-    private func tensorCoreAttention(
-        _ x: OpenCLQueryKeyValueMatrix, _ sequences: Sequences, bias: OpenCLAttentionBias?, flags: Int,
-        into y: OpenCLMatrix
+    private func matrixAttention(
+        _ x: OpenCLQueryKeyValueMatrix, _ step: MatrixStep, _ sequences: Sequences, bias: OpenCLAttentionBias?,
+        flags: Int, into y: OpenCLMatrix
     ) throws(BackendError) {
-        let knobs = Self.tensorCoreKnobs(x.shape, longestQueries: sequences.longestQueries)
-        let warps = Self.warps(longestQueries: sequences.longestQueries)
+        let variant = MatrixAttention(step, x.shape, longestQueries: sequences.longestQueries)
         let segments = try upload(sequences)
         let kernel = try programs.program(
-            ["nvidia/ptx", "mma/attention"], knobs + [("EMULATED", emulatesMatrixSteps ? 1 : 0)]
+            step.files("attention"), variant.knobs(emulated: emulatesMatrixSteps),
+            compilerOptions: emulatesMatrixSteps ? "" : step.compilerOptions
         ).kernel("attention")
-        let blocks = (sequences.longestQueries + warps * 16 - 1) / (warps * 16)
-        try run(kernel, groups: (blocks, x.shape.heads, sequences.count), items: 32, itemRows: warps) { call in
+        let blocks = (sequences.longestQueries + variant.queries - 1) / variant.queries
+        try run(
+            kernel, groups: (blocks, x.shape.heads, sequences.count), items: step.lanes, itemRows: variant.warps
+        ) { call in
             call.matrix(x.queriesAndValues)
             call.region(segments)
             call.buffer(bias?.buffer ?? zeros)

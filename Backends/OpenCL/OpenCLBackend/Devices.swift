@@ -28,11 +28,22 @@ package struct OpenCLDeviceDescription: Sendable {
     package let extensions: [String]
     /// Of cl_nv_device_attribute_query: 90 for 9.0; none where the device does not say.
     package let computeCapability: Int?
+    /// Of cl_amd_device_attribute_query: 11 for gfx1100; none where the device does not say.
+    package let gfxGeneration: Int?
 
     package var identifier: String { "opencl:\(index)" }
 
-    /// Matrix instructions that its capability promises, best first. A self-check has the last word.
+    /// Matrix instructions that it promises, best first. Whether they build, and a self-check, have the last word.
     package var matrixSteps: [MatrixStep] {
+        if extensions.contains("cl_intel_subgroup_matrix_multiply_accumulate"), let lanes = subgroupSizes.min() {
+            return lanes == 8 ? [.dpas8] : lanes == 16 ? [.dpas16] : []
+        }
+        switch gfxGeneration {
+        case 9: return [.mfma]
+        case 11: return [.wmma11]
+        case 12: return [.wmma12]
+        default: break
+        }
         guard let computeCapability, computeCapability >= 80 else { return [] }
         return computeCapability / 10 == 9 ? [.wgmma, .mma] : [.mma]
     }
@@ -120,7 +131,8 @@ package enum OpenCLDevices {
             half: extensions.contains("cl_khr_fp16"),
             subgroupSizes: extensions.contains("cl_intel_required_subgroup_size") ? subgroupSizes(cl, device) : [],
             extensions: extensions,
-            computeCapability: extensions.contains("cl_nv_device_attribute_query") ? capability(cl, device) : nil)
+            computeCapability: extensions.contains("cl_nv_device_attribute_query") ? capability(cl, device) : nil,
+            gfxGeneration: extensions.contains("cl_amd_device_attribute_query") ? gfxGeneration(cl, device) : nil)
     }
 
     private static func number<T: FixedWidthInteger>(
@@ -135,6 +147,12 @@ package enum OpenCLDevices {
         // CL_DEVICE_COMPUTE_CAPABILITY_MAJOR_NV and _MINOR_NV
         let major = number(cl, device, 0x4000, cl_uint(0)), minor = number(cl, device, 0x4001, cl_uint(0))
         return major > 0 ? Int(major * 10 + minor) : nil
+    }
+
+    private static func gfxGeneration(_ cl: COpenCLFunctions, _ device: cl_device_id) -> Int? {
+        // CL_DEVICE_GFXIP_MAJOR_AMD
+        let major = number(cl, device, 0x404a, cl_uint(0))
+        return major > 0 ? Int(major) : nil
     }
 
     private static func text(_ cl: COpenCLFunctions, _ device: cl_device_id, _ what: Int32) -> String {

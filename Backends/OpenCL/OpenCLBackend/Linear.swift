@@ -9,7 +9,7 @@ final class ProductWeights {
     enum Layout {
         /// Panels of the chosen `LinearTile`.
         case panels
-        /// Columns of padded inputs, for tensor cores.
+        /// As the chosen `MatrixStep` reads it.
         case matrix
     }
     let weight: Buffer
@@ -145,8 +145,9 @@ extension OpenCLBackend {
         let rows = order.count
         let all = (0..<groups).flatMap { group in order.map { $0 + group * (rowCount / groups) } }
         let buffer =
-            if layout == .matrix {
-                try weightBuffer(matrixLayout(weight, inputs: inputs, order: all, columns: rows), for: "a weight")
+            if layout == .matrix, let matrixStep {
+                try weightBuffer(
+                    matrixLayout(weight, inputs: inputs, order: all, columns: rows, for: matrixStep), for: "a weight")
             } else if elementSize == 4 {
                 try weightBuffer(panelled(weight, inputs, all, rows, panel) { $0 }, for: "a weight")
             } else {

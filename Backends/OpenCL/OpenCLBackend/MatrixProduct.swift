@@ -1,5 +1,5 @@
-// The product on tensor cores: weights in its layout, its launch, and the choice of a step and its tiles at start.
-// Kernels: Kernels/OpenCL/mma/linear.cl, wgmma/linear.cl and nvidia/epilogue.cl.
+// The product with matrix instructions: weights in its layout, and its launch. Kernels: Kernels/OpenCL/wgmma/linear.cl,
+// mma/linear.cl, fragments/linear.cl and matrix/epilogue.cl.
 
 import CLIPCompute
 
@@ -8,29 +8,24 @@ extension OpenCLBackend {
     static let paddedColumns = 256
     static let paddedInputs = 64
 
-    /// A weight as the kernels of a step read it: `[columns, padded][inputs, padded]` halves, zeros in the padding; column
-    /// 8t + 2j + e of every 32 at 8j + 2t + e. For `wgmma` in pieces, `[panel][inputs / 64][256][64]`, the eighths of
-    /// 64 inputs exchanged as its shared memory has them. Column c of the product is row `order[c]`; with several matrices `order` holds
+    /// A weight as the kernels of a step read it: halves, `columns` and `inputs` padded with zeros, in the step's order
+    /// (`MatrixStep.column`, `offset`). Column c of the product is row `order[c]`; with several matrices `order` holds
     /// `columns` of each.
-    func matrixLayout(_ weight: [Float], inputs: Int, order: [Int], columns: Int) -> [UInt16] {
+    func matrixLayout(
+        _ weight: [Float], inputs: Int, order: [Int], columns: Int, for step: MatrixStep
+    ) -> [UInt16] {
         let padded = Self.padded(columns, to: Self.paddedColumns)
         let depth = Self.padded(inputs, to: Self.paddedInputs)
         let groups = columns == 0 ? 0 : order.count / columns
         let count = groups * padded * depth
-        let inPieces = matrixStep == .wgmma
         return [UInt16](unsafeUninitializedCapacity: count) { packed, initialized in
             weight.withUnsafeBufferPointer { weight in
                 for place in 0..<(groups * padded) {
-                    let (group, within) = (place / padded, place % padded)
-                    let column = within / 32 * 32 + within % 8 / 2 * 8 + within % 32 / 8 * 2 + within % 2
+                    let (group, column) = (place / padded, step.column(at: place % padded))
                     let used = column < columns ? inputs : 0
                     let from = used > 0 ? order[group * columns + column] * inputs : 0
                     for start in stride(from: 0, to: depth, by: 8) {
-                        let to =
-                            inPieces
-                            ? place / 256 * 256 * depth + (start / 64 * 256 + place % 256) * 64
-                                + (start % 64 / 8 ^ place % 8) * 8
-                            : place * depth + start
+                        let to = step.offset(place: place, start: start, depth: depth)
                         for k in 0..<8 {
                             packed[to + k] = start + k < used ? Float16(weight[from + start + k]).bitPattern : 0
                         }
@@ -62,7 +57,7 @@ extension OpenCLBackend {
         if groups.count > 1 && groups.yStep % 8 != 0 { flags |= EpilogueFlag.unaligned }
         let kernel = try matrixProgram(tile).kernel("linear")
         let counts = ((x.rows + tile.rows - 1) / tile.rows, (columns + tile.columns - 1) / tile.columns, groups.count)
-        try run(kernel, groups: counts, items: 32, itemRows: tile.warps) { call in
+        try run(kernel, groups: counts, items: tile.step.lanes, itemRows: tile.warps) { call in
             call.matrix(x)
             call.buffer(weights.weight)
             call.uint(x.rows)
@@ -86,11 +81,12 @@ extension OpenCLBackend {
     }
 
     private func matrixProgram(_ tile: MatrixTile) throws(BackendError) -> Program {
-        let knobs = [
-            ("EMULATED", emulatesMatrixSteps ? 1 : 0), ("LOCAL_ARGUMENT", sharesByArgument.contains(tile) ? 1 : 0),
-        ]
+        let step = tile.step
+        let placed = step.isNvidia ? [("LOCAL_ARGUMENT", sharesByArgument.contains(tile) ? 1 : 0)] : []
         return try programs.program(
-            tile.files, tile.knobs + knobs, splices: tile.step == .wgmma && !emulatesMatrixSteps)
+            step.files("linear"), tile.knobs + step.knobs(emulated: emulatesMatrixSteps) + placed,
+            compilerOptions: emulatesMatrixSteps ? "" : step.compilerOptions,
+            splices: step == .wgmma && !emulatesMatrixSteps)
     }
 
     /// Compares products with the host's; throws where one does not build or computes wrongly.

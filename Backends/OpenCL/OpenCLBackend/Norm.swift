@@ -54,7 +54,7 @@ extension OpenCLBackend {
 
     /// Their knobs for rows of so many columns; none where the device or the width is not for them.
     func warpKnobs(columns: Int) -> [(String, Int)]? {
-        guard matrixStep != nil, columns % 8 == 0, (1...2048).contains(columns) else { return nil }
+        guard matrixStep?.isNvidia == true, columns % 8 == 0, (1...2048).contains(columns) else { return nil }
         return Self.warpKnobs(columns: columns) + [("EMULATED", emulatesMatrixSteps ? 1 : 0)]
     }
 
@@ -67,7 +67,7 @@ extension OpenCLBackend {
     ) throws(BackendError) {
         let flags = (statistics.kind == .rms ? 1 : 0) | (weight != nil ? 2 : 0) | (bias != nil ? 4 : 0)
         if let knobs = warpKnobs(columns: x.columns) {
-            let kernel = try programs.program(["nvidia/ptx", "mma/norm"], knobs).kernel("norm")
+            let kernel = try programs.program(MatrixStep.mma.files("norm"), knobs).kernel("norm")
             let groups = (x.rows + Self.warpsOfRows - 1) / Self.warpsOfRows
             return try run(kernel, groups: (groups, 1, 1), items: 32, itemRows: Self.warpsOfRows) { call in
                 call.matrix(x)

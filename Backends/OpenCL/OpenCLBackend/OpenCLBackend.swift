@@ -68,7 +68,8 @@ package final class OpenCLBackend: Backend {
     package private(set) var linearTile: LinearTile
     /// Tiles to choose it from; none left once it is chosen.
     private var linearTiles: [LinearTile]
-    /// A tile that was found by tuning goes before them.
+    /// They were named; else one that was found by tuning goes before them.
+    private let namesTiles: Bool
     private let usesTuning: Bool
     /// The instructions that products and attention use; none for plain OpenCL C.
     package private(set) var matrixStep: MatrixStep?
@@ -130,7 +131,8 @@ package final class OpenCLBackend: Backend {
         zeros = try Buffer(cl, context, CL_MEM_READ_ONLY, 1 << 16, for: "zeros")
         linearTile = LinearTile.vector
         linearTiles = options.linearTiles ?? LinearTile.candidates(family, vectorWidth: description.vectorWidth)
-        usesTuning = options.linearTiles == nil && options.usesTuning
+        usesTuning = options.usesTuning
+        namesTiles = options.linearTiles != nil
         emulatesMatrixSteps = options.emulatesMatrixSteps
         try zeroFill(zeros, on: lanes[0])
         if self.precision == .fp16 {
@@ -454,7 +456,11 @@ package final class OpenCLBackend: Backend {
         for step in steps {
             matrixStep = step
             var passed: [MatrixTile] = []
-            for tile in tiles?.filter({ $0.step == step }) ?? MatrixTile.table(step) {
+            // Where nothing that was remembered runs any more, what is shipped.
+            let remembered = tiles == nil && usesTuning ? rememberedTiles(step) : []
+            let shipped = tiles?.filter { $0.step == step } ?? MatrixTile.table(step)
+            for tile in remembered + shipped {
+                if tile == shipped.first, !passed.isEmpty { break }
                 matrixTiles = [tile]
                 do throws(BackendError) {
                     do throws(BackendError) {
@@ -473,7 +479,7 @@ package final class OpenCLBackend: Backend {
             }
             matrixTiles = passed
             // A step that is left with its small tiles alone is slower than the next.
-            if passed.contains(where: { $0.rate >= 0.9 }) { return }
+            if tiles == nil ? passed.contains(where: { $0.rate >= 0.9 }) : !passed.isEmpty { return }
         }
         matrixStep = nil
         matrixTiles = []
@@ -482,7 +488,7 @@ package final class OpenCLBackend: Backend {
     /// Takes the first tile whose kernel builds and passes its self-check.
     func chooseLinearTile() throws(BackendError) {
         if linearTiles.isEmpty { return }
-        let tuned = usesTuning ? rememberedTile() : nil
+        let tuned = usesTuning && !namesTiles ? rememberedTile() : nil
         let candidates = (tuned.map { [$0] } ?? []) + linearTiles
         linearTiles = []
         defer { if linearTile == tuned { tunedTile = tuned } }

@@ -168,7 +168,7 @@ extension OpenCLBackend {
         let knobs = warpKnobs(columns: inputs)
         let kernel =
             if let knobs {
-                try programs.program(["nvidia/ptx", "mma/pooledAttention"], knobs).kernel("pooledAttention")
+                try programs.program(MatrixStep.mma.files("pooledAttention"), knobs).kernel("pooledAttention")
             } else {
                 try programs.program(["pooledAttention"]).kernel("pooledAttention")
             }

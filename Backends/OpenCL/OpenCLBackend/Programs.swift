@@ -53,12 +53,13 @@ final class Programs {
         self.commonOptions = commonOptions
     }
 
-    /// The program of the given files, one after the other behind the prelude. `knobs` become -D options. With `splices`, the
+    /// The program of the given files, one after the other behind the prelude. `knobs` become -D options, behind which stand `compilerOptions`. With `splices`, the
     /// instructions that it carries as comments are put into force.
     func program(
-        _ files: [String], _ knobs: [(String, Int)] = [], splices: Bool = false
+        _ files: [String], _ knobs: [(String, Int)] = [], compilerOptions: String = "", splices: Bool = false
     ) throws(BackendError) -> Program {
-        let options = ([commonOptions] + knobs.map { "-D\($0.0)=\($0.1)" }).joined(separator: " ")
+        let options =
+            ([commonOptions] + knobs.map { "-D\($0.0)=\($0.1)" }).joined(separator: " ") + compilerOptions
         let key = files.joined(separator: "+") + " " + options
         if let program = built[key] { return program }
         let source = try Self.source(files, folder: kernelFolder)

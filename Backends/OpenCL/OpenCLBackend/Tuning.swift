@@ -3,27 +3,107 @@
 
 import CLIPCompute
 
+/// A tile of the matrix product that can be measured.
+package enum TunableTile: Sendable, Hashable, CustomStringConvertible {
+    /// Of the plain kernels.
+    case linear(LinearTile)
+    /// Of those with matrix instructions.
+    case matrix(MatrixTile)
+
+    package var description: String {
+        switch self {
+        case .linear(let tile): "\(tile)"
+        case .matrix(let tile): "\(tile)"
+        }
+    }
+
+    /// Results of one work-group.
+    private var area: Int {
+        switch self {
+        case .linear(let tile): tile.groupRows * tile.panel
+        case .matrix(let tile): tile.rows * tile.columns
+        }
+    }
+
+    /// Leaves a backend nothing else to take.
+    package func choose(in options: inout OpenCLOptions) {
+        switch self {
+        case .linear(let tile): options.linearTiles = [tile]
+        case .matrix(let tile):
+            options.matrixSteps = [tile.step]
+            options.matrixTiles = [tile]
+        }
+    }
+
+    /// What to remember of measured tiles, fastest first: of plain tiles one, since weights are laid out for it. Of the others, which
+    /// share a layout and are chosen by the number of rows, the fastest of each size that is smaller than those before it.
+    static func worthRemembering(_ measured: [(tile: TunableTile, rate: Double)]) -> [(tile: TunableTile, rate: Double)]
+    {
+        var chosen: [(tile: TunableTile, rate: Double)] = []
+        for candidate in measured.sorted(by: { $0.rate > $1.rate }) {
+            guard let last = chosen.last else {
+                chosen.append(candidate)
+                continue
+            }
+            if case .matrix = candidate.tile, candidate.tile.area < last.tile.area, chosen.count < 4 {
+                chosen.append(candidate)
+            }
+        }
+        return chosen
+    }
+}
+
 extension OpenCLBackend {
     /// Everything that a measurement is good for: this device, driver and precision, these kernels.
-    private func tuningKey() -> ContentKey? {
-        guard let source = try? programs.source(["linear"]) else { return nil }
-        return ContentKey(["tuning 1", deviceKey, precision.rawValue, family.rawValue, source], ending: "tuning")
+    private func tuningKey(_ step: MatrixStep?) -> ContentKey? {
+        guard let source = try? programs.source(step?.files("linear") ?? ["linear"]) else { return nil }
+        let kernels = step?.rawValue ?? family.rawValue
+        return ContentKey(["tuning 2", deviceKey, precision.rawValue, kernels, source], ending: "tuning")
     }
 
-    /// The tile that was remembered; none where there is none, or none that can be read.
-    func rememberedTile() -> LinearTile? {
-        guard let cache, let key = tuningKey(), let text = cache.read(key) else { return nil }
-        return LinearTile(String(decoding: text, as: UTF8.self))
+    /// The remembered lines, "tile: rate"; none where there are none that can be read.
+    private func remembered(_ step: MatrixStep?) -> [(text: String, rate: Double)] {
+        guard let cache, let key = tuningKey(step), let record = cache.read(key) else { return [] }
+        return String(decoding: record, as: UTF8.self).split(separator: "\n").compactMap { line in
+            let parts = line.split(separator: ":")
+            guard parts.count == 2, let rate = Double(parts[1].drop { $0 == " " }), rate > 0, rate <= 1 else {
+                return nil
+            }
+            return (String(parts[0]), rate)
+        }
     }
 
-    /// Remembers a tile for this device, driver, precision and source; where, or none where it cannot be written.
-    package func remember(_ tile: LinearTile) -> String? {
-        guard let cache, let key = tuningKey(), cache.write(key, Array(tile.description.utf8)) else { return nil }
-        return cache.path(key)
+    /// The plain tile that was remembered.
+    func rememberedTile() -> LinearTile? { remembered(nil).first.flatMap { LinearTile($0.text) } }
+
+    /// The tiles of a step that were remembered, fastest first.
+    package func rememberedTiles(_ step: MatrixStep) -> [MatrixTile] {
+        remembered(step).compactMap { line in
+            guard var tile = MatrixTile(line.text), tile.step == step else { return nil }
+            tile.rate = line.rate
+            return tile
+        }
     }
 
-    /// Tiles worth measuring on this device, the one in use first.
-    package var tunableTiles: [LinearTile] {
-        [linearTile] + LinearTile.tunable(family, on: description).filter { $0 != linearTile }
+    /// Remembers the best of measured tiles for this device, driver, precision and source; where, or none where it cannot
+    /// be written.
+    package func remember(_ measured: [(tile: TunableTile, rate: Double)]) -> String? {
+        let chosen = TunableTile.worthRemembering(measured)
+        guard let cache, let first = chosen.first, let key = tuningKey(matrixStep) else { return nil }
+        let record = chosen.map { "\($0.tile): \($0.rate / first.rate)\n" }.joined()
+        return cache.write(key, Array(record.utf8)) ? cache.path(key) : nil
+    }
+
+    /// What products run with.
+    package var tilesInUse: [TunableTile] {
+        matrixStep == nil ? [.linear(linearTile)] : matrixTiles.map(TunableTile.matrix)
+    }
+
+    /// Tiles worth measuring on this device, those in use first.
+    package var tunableTiles: [TunableTile] {
+        let others =
+            matrixStep.map { step in MatrixTile.tunable(step, on: description).map(TunableTile.matrix) }
+            ?? LinearTile.tunable(family, on: description).map(TunableTile.linear)
+        return tilesInUse + others.filter { !tilesInUse.contains($0) }
     }
 }

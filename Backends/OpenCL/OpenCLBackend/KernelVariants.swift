@@ -1,12 +1,12 @@
-// Every program that the backend may build on an NVIDIA GPU, as source and options: for checks without one
-// (tools/check-nvidia-kernels).
+// Every program that the backend may build on a GPU with matrix instructions, as source and options: for checks without one
+// (tools/check-gpu-kernels).
 
 import CLIPCompute
 
-package struct NvidiaVariant: Sendable {
+package struct KernelVariant: Sendable {
     package let name: String
     package let source: String
-    /// As NVIDIA's driver gets them.
+    /// As the device's driver gets them.
     package let options: String
     /// None: plain OpenCL C.
     package let step: MatrixStep?
@@ -15,42 +15,45 @@ package struct NvidiaVariant: Sendable {
     /// Bytes of shared memory beyond the 48 KB that ptxas takes as declared: to be made external.
     package let dynamicMemory: Int
 
-    package static func all() throws(BackendError) -> [NvidiaVariant] {
-        var all: [NvidiaVariant] = []
+    package static func all() throws(BackendError) -> [KernelVariant] {
+        var all: [KernelVariant] = []
         let common = OpenCLBackend.commonOptions(half: true, .tiled, rowLanes: 64, unrolls: true)
         func add(
             _ name: String, _ files: [String], _ knobs: [(String, Int)], step: MatrixStep? = nil, items: Int,
             dynamicMemory: Int = 0
         ) throws(BackendError) {
             all.append(
-                NvidiaVariant(
+                KernelVariant(
                     name: name, source: try Programs.source(files, folder: environment("CLIP_GPU_KERNELS")),
-                    options: ([common] + knobs.map { "-D\($0.0)=\($0.1)" }).joined(separator: " "), step: step,
+                    options: ([common] + knobs.map { "-D\($0.0)=\($0.1)" }).joined(separator: " ")
+                        + (step?.compilerOptions ?? ""), step: step,
                     registers: min(255, 65536 / items), dynamicMemory: dynamicMemory))
         }
         for step in MatrixStep.allCases {
             for tile in MatrixTile.table(step) {
-                let isLarge = tile.sharedMemory > 48 << 10
+                let isLarge = step.isNvidia && tile.sharedMemory > 48 << 10
                 try add(
-                    "linear \(tile)", tile.files,
-                    tile.knobs + [("EMULATED", 0), ("LOCAL_ARGUMENT", 0)], step: step,
-                    items: tile.warps * 32 * tile.resident, dynamicMemory: isLarge ? tile.sharedMemory : 0)
+                    "linear \(tile)", step.files("linear"),
+                    tile.knobs + step.knobs(emulated: false) + (step.isNvidia ? [("LOCAL_ARGUMENT", 0)] : []),
+                    step: step,
+                    items: tile.warps * step.lanes * tile.resident, dynamicMemory: isLarge ? tile.sharedMemory : 0)
             }
-        }
-        for width in [32, 64, 80, 88, 104, 128] {
-            for queries in width == 64 ? [32, 64] : [64] {
-                let shape = AttentionShape(heads: 1, keyWidth: width, valueWidth: width, scale: 1)
-                let knobs = OpenCLBackend.tensorCoreKnobs(shape, longestQueries: queries)
-                try add(
-                    "attention \(width), \(queries) queries", ["nvidia/ptx", "mma/attention"],
-                    knobs + [("EMULATED", 0)],
-                    step: .mma, items: queries * 2)
+            if step == .wgmma { continue }
+            for width in (step.isNvidia ? [32, 64, 80, 88, 104, 128] : [64, step.widestHead]) {
+                for queries in step.isNvidia && width == 64 ? [32, 64] : [64] {
+                    let shape = AttentionShape(heads: 1, keyWidth: width, valueWidth: width, scale: 1)
+                    let variant = OpenCLBackend.MatrixAttention(step, shape, longestQueries: queries)
+                    try add(
+                        "attention \(step.isNvidia ? "" : "\(step.rawValue) ")\(width), \(queries) queries",
+                        step.files("attention"),
+                        variant.knobs(emulated: false), step: step, items: variant.warps * step.lanes)
+                }
             }
         }
         for width in [512, 768, 1024] {
             let knobs = OpenCLBackend.warpKnobs(columns: width) + [("EMULATED", 0)]
-            try add("norm \(width)", ["nvidia/ptx", "mma/norm"], knobs, step: .mma, items: 1024)
-            try add("pooledAttention \(width)", ["nvidia/ptx", "mma/pooledAttention"], knobs, step: .mma, items: 512)
+            try add("norm \(width)", MatrixStep.mma.files("norm"), knobs, step: .mma, items: 1024)
+            try add("pooledAttention \(width)", MatrixStep.mma.files("pooledAttention"), knobs, step: .mma, items: 512)
         }
         // The larger of the tiles takes clang half a minute.
         if let tile = LinearTile.candidates(.tiled).last(where: { $0.family == .tiled }) {
