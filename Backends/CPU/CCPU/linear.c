@@ -94,18 +94,18 @@ static void pack_panel(void *argument, long index, int worker) {
         }
     }
     if (p->positions > 1) {
-        // From [channel][position] to [position][channel], for the whole panel at once.
-        long unit = p->linear->row_major ? 1 : width, lines = p->linear->row_major ? width : 1;
+        // From [channel][position] to [position][channel], a vector of columns at a time: the scratch is small, and stays.
+        bool is_panel = !p->linear->row_major;
+        long unit = is_panel ? kernels->vector : 1, step = is_panel ? width : 1;
+        size_t bytes = (size_t)unit * sizeof(float);
         float *copy = ccpu_scratch_get(p->context, worker, CCPU_SCRATCH_TILE, (size_t)(inputs * unit));
         if (!copy) return;
-        for (long line = 0; line < lines; line++) {
-            float *values = panel + line * inputs;
-            memcpy(copy, values, (size_t)(inputs * unit) * sizeof(float));
+        for (long first = 0; first < width; first += unit) {
+            float *values = panel + (is_panel ? first : first * inputs);
+            for (long k = 0; k < inputs; k++) memcpy(copy + k * unit, values + k * step, bytes);
             for (long c = 0; c < p->channels; c++)
                 for (long s = 0; s < p->positions; s++)
-                    memcpy(
-                        values + (s * p->channels + c) * unit, copy + (c * p->positions + s) * unit,
-                        (size_t)unit * sizeof(float));
+                    memcpy(values + (s * p->channels + c) * step, copy + (c * p->positions + s) * unit, bytes);
         }
     }
 }
