@@ -14,7 +14,8 @@ the tokenizer is CLIP's, so that only the model is compared. The reference compu
 other; that takes twice the memory of the greater tower, beside all weights. For each device the worst relative error of an
 embedding is printed, the least cosine after the mean of the set is subtracted (embeddings of one model point the same
 way, which hides differences), whether all batch sizes gave the same bytes, and each tower's time from start to end and
-peak memory for one input beside its weights', and what a process without weights takes. Exits with 1 where the error is above the limit or bytes differ.
+peak memory for one input beside its weights', and what a process without weights takes. Exits with 1 where bytes differ or the
+error is above the limit and, with --model, above twice that of the reference's own float32.
 """
 
 import argparse
@@ -142,16 +143,19 @@ def main() -> None:
             ids = open_clip.get_tokenizer(f"local-dir:{folder}")(TEXTS)
         else:
             ids = torch.tensor(tokens(arguments.binary))
+        model.eval()
         with torch.inference_mode():
             visual, model.visual = model.visual, None
+            own = [model.encode_text(row[None]) for row in ids]
             model.double()
             texts = [model.encode_text(row[None]) for row in ids]
             del model
+            own = [visual(torch.from_numpy(p[None])) for p in pixels] + own
             visual.double()
             rows = [visual(torch.from_numpy(p[None]).double()) for p in pixels] + texts
-        reference = torch.cat(rows).numpy()
+        reference, own = torch.cat(rows).numpy(), torch.cat(own).numpy()
         del visual, rows, texts
-        sys.exit(compare(arguments, folder, pixels, TEXTS, reference, weights))
+        sys.exit(compare(arguments, folder, pixels, TEXTS, reference, weights, own))
 
 
 def tokens(binary: str) -> list[list[int]]:
@@ -159,7 +163,12 @@ def tokens(binary: str) -> list[list[int]]:
     return [json.loads(line) for line in run(binary, "tokenize", "--truncate", "--", *TEXTS).splitlines()]
 
 
-def compare(arguments, checkpoint: pathlib.Path, pixels, texts: list[str], reference, weights: dict[str, int]) -> int:
+def worst(found: np.ndarray, wanted: np.ndarray) -> float:
+    return (np.linalg.norm(found - wanted, axis=1) / np.linalg.norm(wanted, axis=1)).max()
+
+
+def compare(arguments, checkpoint: pathlib.Path, pixels, texts: list[str], reference, weights: dict[str, int],
+            own: np.ndarray | None = None) -> int:
     failed = False
     parts = {"image": slice(0, len(pixels)), "text": slice(len(pixels), None)}
     model = ["--model", str(checkpoint), "--precision", arguments.precision]
@@ -179,11 +188,16 @@ def compare(arguments, checkpoint: pathlib.Path, pixels, texts: list[str], refer
             failed |= not same
             for name, part in parts.items():
                 found, wanted = results[0][part].astype(np.float64), reference[part]
-                error = (np.linalg.norm(found - wanted, axis=1) / np.linalg.norm(wanted, axis=1)).max()
+                error = worst(found, wanted)
+                limit, beside = arguments.limit, ""
+                if own is not None:
+                    # Drawn weights can be such that a hair in the pixels decides: then nobody's float32 is near.
+                    theirs = worst(own[part].astype(np.float64), wanted)
+                    limit, beside = max(limit, 2 * theirs), f" (the reference's own in float32: {theirs:.2e})"
                 found, wanted = found - wanted.mean(0), wanted - wanted.mean(0)
                 cosine = ((found * wanted).sum(1) / np.linalg.norm(found, axis=1) / np.linalg.norm(wanted, axis=1)).min()
-                failed |= not error <= arguments.limit
-                print(f"{about} {name}: relative error {error:.2e}, least centred cosine 1 - {1 - cosine:.1e}, "
+                failed |= not error <= limit
+                print(f"{about} {name}: relative error {error:.2e}{beside}, least centred cosine 1 - {1 - cosine:.1e}, "
                       f"{len(wanted)} embeddings", flush=True)
             print(f"{about}: batches {arguments.batches} {'give the same bytes' if same else 'DIFFER'}", flush=True)
             for name in parts:

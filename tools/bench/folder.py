@@ -84,8 +84,9 @@ def main() -> None:
     if way == "shards":
         size = (len(files) + threads - 1) // threads
         work = [(name, cache, files[start:start + size]) for start in range(0, len(files), size)]
-        with multiprocessing.get_context("spawn").Pool(threads) as processes:
-            rows = processes.map(share, work, chunksize=1)
+        context = multiprocessing.get_context("spawn")
+        with concurrent.futures.ProcessPoolExecutor(threads, mp_context=context) as processes:
+            rows = list(processes.map(share, work))
     else:
         with concurrent.futures.ThreadPoolExecutor(threads) as pool:
             rows = PEERS[name](cache, threads)(batches(files, pool))
