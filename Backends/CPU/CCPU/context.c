@@ -31,6 +31,7 @@ void *ccpu_pages_reserve(size_t bytes, size_t *reserved) {
 }
 
 static const ccpu_kernels *kernels_of(ccpu_instruction_set set) {
+    (void)set;
 #if defined(__x86_64__)
     if (set >= CCPU_AVX512) return &ccpu_kernels_avx512;
     if (set == CCPU_AVX2) return &ccpu_kernels_avx2;
@@ -39,16 +40,21 @@ static const ccpu_kernels *kernels_of(ccpu_instruction_set set) {
 }
 
 static const ccpu_int8_kernels *int8_kernels_of(ccpu_instruction_set set) {
+    (void)set;
 #if defined(__x86_64__)
     if (set == CCPU_AVX512_VNNI) return &ccpu_int8_avx512vnni;
     if (set == CCPU_AVX512) return &ccpu_int8_avx512;
     if (set == CCPU_AVX2) return &ccpu_int8_avx2;
+#elif defined(__aarch64__)
+    if (set == CCPU_NEON_DOT) return &ccpu_int8_neondot;
 #endif
     return &ccpu_int8_base;
 }
 
 const char *ccpu_instruction_set_name(ccpu_instruction_set set) {
-    return set == CCPU_AVX512_VNNI ? "avx512vnni" : kernels_of(set)->name;
+    if (set == CCPU_AVX512_VNNI) return "avx512vnni";
+    if (set == CCPU_NEON_DOT) return "neondot";
+    return kernels_of(set)->name;
 }
 
 ccpu_context *ccpu_create(int threads, ccpu_instruction_set set, bool uses_openblas) {

@@ -88,6 +88,8 @@ extern const ccpu_int8_kernels ccpu_int8_base;
 extern const ccpu_int8_kernels ccpu_int8_avx2;
 extern const ccpu_int8_kernels ccpu_int8_avx512;
 extern const ccpu_int8_kernels ccpu_int8_avx512vnni;
+#elif defined(__aarch64__)
+extern const ccpu_int8_kernels ccpu_int8_neondot;
 #endif
 
 struct ccpu_norm {

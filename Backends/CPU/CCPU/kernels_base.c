@@ -4,6 +4,8 @@
 
 #if defined(__x86_64__)
 #include <emmintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
 #endif
 #include <math.h>
 #include <string.h>
@@ -20,6 +22,9 @@
 #define TILE_ROWS 6
 #define TILE_VECTORS 4
 #define TABLE_NAME "neon"
+#define HALF_PRODUCTS(sum, columns, pair)                                                                              \
+    vmlal_high_lane_s16(                                                                                               \
+        vmlal_lane_s16((int32x4_t)(sum), vget_low_s16((int16x8_t)(columns)), pair, 0), (int16x8_t)(columns), pair, 1)
 #else
 // 16 registers; the baseline of x86-64 has no multiply-add
 #define HAS_FMA 0

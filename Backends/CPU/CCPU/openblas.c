@@ -49,7 +49,8 @@ static void open_library(void) {
         case CCPU_AVX512:
         case CCPU_AVX512_VNNI: core = "SkylakeX"; break;
         case CCPU_AVX2: core = "Haswell"; break;
-        case CCPU_BASE: break;
+        case CCPU_BASE:
+        case CCPU_NEON_DOT: break;
     }
     if (core) setenv("OPENBLAS_CORETYPE", core, 0);
     setenv("OPENBLAS_NUM_THREADS", "1", 1);  // one pool, ours

@@ -118,7 +118,8 @@ void ccpu_parallel(ccpu_pool *pool, long count, void (*task)(void *, long, int),
         if (start == 0) start = time;
         if (time - start < PATIENCE) continue;
         pthread_mutex_lock(&pool->mutex);
-        atomic_store(&pool->owner_sleeps, true);
+        // Not a store: QEMU lets the load below overtake one, and the last thread would then not wake this one.
+        atomic_exchange(&pool->owner_sleeps, true);
         while (atomic_load(&pool->busy) > 0) pthread_cond_wait(&pool->finished, &pool->mutex);
         atomic_store(&pool->owner_sleeps, false);
         pthread_mutex_unlock(&pool->mutex);

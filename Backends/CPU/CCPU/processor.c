@@ -11,6 +11,9 @@
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#elif defined(__aarch64__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
 #endif
 
 ccpu_instruction_set ccpu_best_instruction_set(void) {
@@ -21,6 +24,8 @@ ccpu_instruction_set ccpu_best_instruction_set(void) {
         && __builtin_cpu_supports("avx512dq"))
         return __builtin_cpu_supports("avx512vnni") ? CCPU_AVX512_VNNI : CCPU_AVX512;
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return CCPU_AVX2;
+#elif defined(__aarch64__)
+    if (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) return CCPU_NEON_DOT;
 #endif
     return CCPU_BASE;
 }

@@ -20,6 +20,8 @@ package enum InstructionSet: Int, Sendable, CaseIterable, Comparable {
     case avx512
     /// AVX-512 with dot products of bytes (VNNI).
     case avx512VNNI
+    /// NEON with dot products of bytes (SDOT): in fp32 the same as the base.
+    case neonDot
 
     package static func < (a: InstructionSet, b: InstructionSet) -> Bool { a.rawValue < b.rawValue }
 
@@ -28,8 +30,14 @@ package enum InstructionSet: Int, Sendable, CaseIterable, Comparable {
         InstructionSet(rawValue: Int(ccpu_best_instruction_set().rawValue)) ?? .base
     }
 
+    /// All that they allow, the best last.
+    package static var available: [InstructionSet] {
+        let best = best
+        return best == .neonDot ? [.base, .neonDot] : allCases.filter { $0 <= best }
+    }
+
     var code: ccpu_instruction_set { ccpu_instruction_set(UInt32(rawValue)) }
-    /// `avx512vnni`, `avx512f`, `avx2`, `sse2`, `neon`.
+    /// `avx512vnni`, `avx512f`, `avx2`, `sse2`, `neondot`, `neon`.
     package var name: String { String(cString: ccpu_instruction_set_name(code)) }
 }
 
@@ -91,7 +99,7 @@ package final class CPUBackend: Backend {
                 .unsupported, "The CPU backend computes in fp32 and int8, not in fp16; use --precision fp32.")
         }
         let set = options.instructionSet ?? .best
-        guard set <= .best else {
+        guard InstructionSet.available.contains(set) else {
             throw BackendError(
                 .unsupported,
                 "This processor has no \(set.name); its best instruction set is \(InstructionSet.best.name).")
@@ -103,7 +111,7 @@ package final class CPUBackend: Backend {
             if let reason = CPUBackend.openBLASProblem { throw BackendError(.unavailable, reason) }
             usesOpenBLAS = true
         case .automatic:
-            usesOpenBLAS = set == .base && CPUBackend.openBLASProblem == nil
+            usesOpenBLAS = (set == .base || set == .neonDot) && CPUBackend.openBLASProblem == nil
         }
         threads = max(1, options.threads ?? Int(ccpu_available_threads()))
         precision = options.precision

@@ -4,9 +4,10 @@
 // range, and a column w at load, p = round(w / step) in -127...127 with step = max|w| / 127. Then
 // Σ x w ≈ step_x · step_w · (Σ q p - zero · Σ p).
 //
-// A row's inputs are taken in groups of four bytes. With dot products of bytes (VNNI, HAS_BYTE_DOT) a group is four q,
-// and zero · Σ p is subtracted beforehand. Elsewhere a group is two 16-bit q - zero, and weights are widened on their
-// way: the products of bytes that such processors have (vpmaddubsw) saturate at sums of 16 bits.
+// A row's inputs are taken in groups of four bytes. With dot products of bytes (VNNI, SDOT: HAS_BYTE_DOT) a group is four
+// q, less 128 where the instruction's bytes have a sign (BYTE_OFFSET, which is taken off the zero as well), and
+// zero · Σ p is subtracted beforehand. Elsewhere a group is two 16-bit q - zero, and weights are widened on their way:
+// the products of bytes that such x86 processors have (vpmaddubsw) saturate at sums of 16 bits.
 // Sums have room for 65,000 inputs: 255 · 127 · 65,000 < 2^31.
 #pragma once
 
@@ -79,9 +80,13 @@ static void quantize(const float *x, long n, int32_t *row, long pitch) {
     // 0 · x is NaN where x is not finite: such a row has no numbers to give.
     if (sum(zeros[0]) != 0) step = NAN;
     int32_t zero = inverse > 0 ? nearest(splat(-least * inverse))[0] : 0;
-    // No x is below the least, so q is never below -zero; the greatest may be rounded to 256 - zero.
-    vi offset = splat_integer(NEAREST_BITS - (HAS_BYTE_DOT ? zero : 0));
-    vi greatest = splat_integer(HAS_BYTE_DOT ? 255 : 255 - zero);
+#if HAS_BYTE_DOT
+    zero -= BYTE_OFFSET;
+    vi offset = splat_integer(NEAREST_BITS - zero), greatest = splat_integer(255 - BYTE_OFFSET);
+#else
+    vi offset = splat_integer(NEAREST_BITS), greatest = splat_integer(255 - zero);
+#endif
+    // No x is below the least, so q is never below 0; the greatest may be rounded to 256.
     for (i = 0; i + VW <= n; i += VW) store_group(row, i, load(x + i), inverse, offset, greatest);
     if (i < n) store_group(row, i, load_part(x + i, n - i), inverse, offset, greatest);
     // After the values: their last vector may reach here.
@@ -125,7 +130,17 @@ static void pack_int8(const float *panel, long inputs, long width, int8_t *packe
 typedef vi group_columns;
 INLINE group_columns load_columns(const int8_t *p) { return *(const vi_unaligned *)(const void *)p; }
 INLINE vi add_products(vi sum, int32_t inputs, group_columns columns) {
-    return (vi)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)splat_integer(inputs), (__m512i)columns);
+    return (vi)BYTE_PRODUCTS(sum, splat_integer(inputs), columns);
+}
+#elif defined(HALF_PRODUCTS)
+// NEON multiplies and adds the lower four of eight, and the upper four: all columns' first inputs, then all second ones.
+typedef v2h group_columns;
+INLINE group_columns load_columns(const int8_t *p) {
+    v2b pairs = *(const v2b_unaligned *)p;
+    return __builtin_convertvector(__builtin_shufflevector(pairs, pairs, 0, 2, 4, 6, 1, 3, 5, 7), v2h);
+}
+INLINE vi add_products(vi sum, int32_t inputs, group_columns columns) {
+    return (vi)HALF_PRODUCTS(sum, columns, vcreate_s16((uint32_t)inputs));
 }
 #else
 typedef v2h group_columns;

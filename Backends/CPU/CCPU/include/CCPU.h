@@ -14,12 +14,13 @@
 
 // MARK: The processor
 
-/// Which kernels run. Ordered: a later set is faster where it is available.
+/// Which kernels run. Ordered within an architecture: a later set is faster where it is available.
 typedef enum {
     CCPU_BASE = 0,  // vectors of four floats: SSE2, NEON
     CCPU_AVX2 = 1,  // AVX2 with FMA
     CCPU_AVX512 = 2,  // AVX-512 F, BW, VL and DQ
-    CCPU_AVX512_VNNI = 3  // the same, with dot products of bytes: another only for int8
+    CCPU_AVX512_VNNI = 3,  // the same, with dot products of bytes: another only for int8
+    CCPU_NEON_DOT = 4  // NEON with dot products of bytes (SDOT): another only for int8
 } ccpu_instruction_set;
 
 /// The best instruction set that the processor and the operating system allow.

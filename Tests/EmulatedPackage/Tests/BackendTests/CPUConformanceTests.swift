@@ -1,0 +1,1 @@
+../../../BackendTests/CPUConformanceTests.swift
