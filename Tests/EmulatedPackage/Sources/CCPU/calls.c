@@ -38,6 +38,9 @@ static void start(void) {
         (void *)SHARED_ADDRESS, SHARED_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED_NOREPLACE, memory, 0);
     if (shared != (void *)SHARED_ADDRESS) fail("the shared memory's address is taken");
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sockets) != 0) fail("no socket");
+    // Many times what the longest call takes on a busy machine: a thread pool that hangs is a failure.
+    struct timeval patience = {.tv_sec = 300};
+    setsockopt(sockets[0], SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
     posix_spawn_file_actions_t actions;
     posix_spawn_file_actions_init(&actions);
     posix_spawn_file_actions_adddup2(&actions, memory, MEMORY_FILE);
@@ -72,7 +75,7 @@ static void unlock(const char *unused) {
 static void exchange(call_number number) {
     call_number answer;
     if (write(calls, &number, sizeof number) != sizeof number) fail("is gone");
-    if (recv(calls, &answer, sizeof answer, MSG_WAITALL) != sizeof answer) fail("ended within a call");
+    if (recv(calls, &answer, sizeof answer, MSG_WAITALL) != sizeof answer) fail("ended or hangs within a call");
 }
 
 /// The result of a call.
