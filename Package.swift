@@ -77,7 +77,7 @@ let package = Package(
             name: "BackendTests", dependencies: ["BackendTesting", "CPUBackend", "OpenCLBackend"],
             swiftSettings: swift),
         .testTarget(
-            name: "CLIPGPUTests", dependencies: ["CLIPGPU", "CLIPCompute", "Checkpoints"], exclude: ["Fixtures"],
+            name: "CLIPGPUTests", dependencies: ["CLIPGPU", "CLIPHub", "CLIPModel", "CLIPCompute", "Checkpoints"], exclude: ["Fixtures"],
             swiftSettings: swift),
         .testTarget(name: "CommandTests", dependencies: ["clip-gpu"], swiftSettings: swift),
     ],

@@ -9,12 +9,16 @@ Format: one JSON object.
   "open_clip"      the version of the package
   "architectures"  name of an architecture to its configuration, as open_clip's `model_configs` has it
   "weights"        a list of objects: "name" (ARCHITECTURE/TAG), "hub" (owner/name on Hugging Face's hub), "licence" (where
-                   known), "quick_gelu" (where true), "preprocess" (the four members of open_clip's `preprocess_cfg`)
+                   known), "quick_gelu" (where true), "checksum" (the first eight digits of SHA-256 of the file that open_clip fetched
+                   before the hub had it, where its name says them: people still have those), "preprocess" (the four members
+                   of open_clip's `preprocess_cfg`)
+  "parameters"     name of an architecture to the number of its parameters, where it can be built without the hub
   "refused"        name of an architecture that cannot be opened to what it needs
 """
 
 import json
 import pathlib
+import re
 
 import open_clip
 from open_clip import pretrained
@@ -53,8 +57,22 @@ def licence(hub):
     return None
 
 
+def checksum(url):
+    """As open_clip's `download_pretrained_from_url` reads it off the name. OpenAI's archives state what they are."""
+    found = re.search(r"-([0-9a-f]{8})[.]pth?$", url)
+    return found and found[1]
+
+
+def parameters(name):
+    """How many there are; none where a part of the model is configured on the hub."""
+    if "hf_model_name" in _MODEL_CONFIGS[name]["text_cfg"]:
+        return None
+    model = open_clip.create_model(name, load_weights=False, device="meta")
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
 def main():
-    architectures, weights, refused = {}, [], {}
+    architectures, weights, refused, counts = {}, [], {}, {}
     for name, tags in pretrained._PRETRAINED.items():
         if name.endswith("-quickgelu"):
             continue  # the same weights again: a tag here says itself that it needs QuickGELU
@@ -64,6 +82,8 @@ def main():
             refused[name] = reason
             continue
         architectures[name] = configuration
+        if count := parameters(name):
+            counts[name] = count
         taken = set()
         for tag, entry in tags.items():
             hub = entry["hf_hub"].rstrip("/")
@@ -76,6 +96,8 @@ def main():
                 line["licence"] = licence(hub)
             if entry.get("quick_gelu"):
                 line["quick_gelu"] = True
+            if checksum(entry.get("url") or ""):
+                line["checksum"] = checksum(entry["url"])
             line["preprocess"] = {
                 "mean": entry["mean"], "std": entry["std"], "interpolation": entry["interpolation"],
                 "resize_mode": entry["resize_mode"],
@@ -85,7 +107,7 @@ def main():
     members = lambda values: ",\n".join(f"{json.dumps(key)}: {json.dumps(value)}" for key, value in values.items())
     OUTPUT.write_text(
         "{\n" + f'"open_clip": {json.dumps(open_clip.__version__)},\n' + '"architectures": {\n' + members(architectures)
-        + '\n},\n"weights": [\n' + lines(weights) + '\n],\n"refused": {\n' + members(refused) + "\n}\n}\n")
+        + '\n},\n"parameters": {\n' + members(counts) + '\n},\n"weights": [\n' + lines(weights) + '\n],\n"refused": {\n' + members(refused) + "\n}\n}\n")
     print(f"{OUTPUT.name}: {len(weights)} weights of {len(architectures)} architectures, {len(refused)} refused")
 
 

@@ -143,12 +143,30 @@ public final class CLIP {
         _ model: String?, _ options: ModelOptions = ModelOptions(), _ progress: DownloadProgress.Handler? = nil
     ) throws -> ModelCheckpoint {
         guard let model else { return try demonstration(options) }
-        if fileExists(model) { return try ModelCheckpoint.open(path: model, options: options) }
+        if fileExists(model) { return try open(path: model, options) }
         let local = try ModelHub().resolve(ModelName(model), DownloadProgress.forwarding(to: progress))
         var options = options
         options.known = local.known.map { KnownWeights(configuration: $0.configuration, source: $0.source) }
         options.tokenizerFolder = local.tokenizerFolder
         return try ModelCheckpoint.open(path: local.path, options: options)
+    }
+
+    /// A file that does not say its activation may be one whose checksum is known.
+    package static func open(
+        path: String, _ options: ModelOptions, table: ModelTable = .current
+    ) throws -> ModelCheckpoint {
+        do throws(ModelError) {
+            return try ModelCheckpoint.open(path: path, options: options)
+        } catch {
+            guard error.needsActivation, let weights = try table.weights(in: MappedFile(path: path)) else {
+                throw error
+            }
+            var options = options
+            options.known = KnownWeights(
+                configuration: weights.configuration,
+                source: "\(weights.name) (known by its checksum, open_clip's table)")
+            return try ModelCheckpoint.open(path: path, options: options)
+        }
     }
 
     /// The model whose bytes are part of the program.

@@ -37,6 +37,8 @@ public struct NamedModel: Sendable {
     public let name: String
     /// Bytes of the download, or of what is on the disk; none where nobody has said it yet.
     public let size: Int?
+    /// Parameters of both towers, where known; four bytes each make most downloads.
+    public let parameters: Int?
     /// Where known.
     public let licence: String?
     /// Side of the square picture, in pixels, where known.
@@ -52,7 +54,7 @@ extension CLIP {
     public static func models() -> [NamedModel] {
         ModelHub().list().map {
             NamedModel(
-                name: $0.name, size: $0.size, licence: $0.licence, imageSize: $0.imageSize,
+                name: $0.name, size: $0.size, parameters: $0.parameters, licence: $0.licence, imageSize: $0.imageSize,
                 embeddingDimension: $0.dimension, path: $0.path)
         }
     }

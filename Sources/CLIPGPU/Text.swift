@@ -26,8 +26,32 @@ public enum JSONText {
     }
 
     /// A JSON array of whole numbers.
-    public static func array(_ values: some Sequence<Int32>) -> String {
-        "[" + values.map(String.init).joined(separator: ", ") + "]"
+    public static func array(_ values: [Int32]) -> String {
+        // Digit by digit: a String for each number takes three times as long as the tokenizer that made them.
+        String(unsafeUninitializedCapacity: 13 * values.count + 2) { text in
+            var end = 0
+            func append(_ byte: UInt8) {
+                text[end] = byte
+                end += 1
+            }
+            append(UInt8(ascii: "["))
+            for (index, value) in values.enumerated() {
+                if index > 0 {
+                    append(UInt8(ascii: ","))
+                    append(UInt8(ascii: " "))
+                }
+                if value < 0 { append(UInt8(ascii: "-")) }
+                let start = end
+                var rest = value.magnitude
+                repeat {
+                    append(UInt8(ascii: "0") + UInt8(rest % 10))
+                    rest /= 10
+                } while rest > 0
+                text[start..<end].reverse()
+            }
+            append(UInt8(ascii: "]"))
+            return end
+        }
     }
 
     /// Hands over the JSON strings of a file that holds one a line; `-` is standard input.

@@ -33,7 +33,8 @@ enum Digest: Hashable {
 package struct Hasher256 {
     private var state = CHubSHA256()
 
-    package init() { chub_sha256_begin(&state) }
+    /// - Parameter plain: does without the processor's instructions for it.
+    package init(plain: Bool = false) { chub_sha256_begin(&state, plain) }
 
     package mutating func update(_ bytes: UnsafeRawBufferPointer) {
         chub_sha256_update(&state, bytes.baseAddress, bytes.count)

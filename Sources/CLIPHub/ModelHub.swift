@@ -16,6 +16,8 @@ package struct ListedModel: Sendable {
     package var name: String
     /// Of what is or would be on the disk, in bytes; none where nobody knows it yet.
     package var size: Int?
+    /// Of both towers, where known.
+    package var parameters: Int?
     package var licence: String?
     /// Pixels a side.
     package var imageSize: Int?
@@ -97,14 +99,14 @@ package final class ModelHub {
     package func list() -> [ListedModel] {
         var models = OpenAIModel.all.map { model in
             ListedModel(
-                name: model.name, size: model.size, licence: "MIT", imageSize: model.imageSize,
-                dimension: model.dimension, path: local(.openAI(model))?.path)
+                name: model.name, size: model.size, parameters: model.parameters, licence: "MIT",
+                imageSize: model.imageSize, dimension: model.dimension, path: local(.openAI(model))?.path)
         }
         models += ModelTable.current.weights.map { weights in
             let path = local(.openCLIP(weights), isStrict: false)?.path
             return ListedModel(
-                name: weights.name, size: path.flatMap(Files.size), licence: weights.licence,
-                imageSize: weights.imageSize, dimension: weights.dimension, path: path)
+                name: weights.name, size: path.flatMap(Files.size), parameters: weights.parameters,
+                licence: weights.licence, imageSize: weights.imageSize, dimension: weights.dimension, path: path)
         }
         for folder in Files.names(in: settings.hubCache).sorted() where folder.hasPrefix("models--") {
             let identifier = folder.dropFirst("models--".count).replacing("--", with: "/")

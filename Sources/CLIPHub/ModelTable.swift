@@ -11,7 +11,13 @@ package struct OpenAIModel: Sendable {
     package let imageSize: Int
     package let dimension: Int
 
-    static let all: [OpenAIModel] = [
+    /// Of both towers; none that is not in the table.
+    package var parameters: Int? {
+        let architecture = name == "ViT-L/14@336px" ? "ViT-L-14-336" : name.replacing("/", with: "-")
+        return ModelTable.current.parameters[architecture]
+    }
+
+    package static let all: [OpenAIModel] = [
         OpenAIModel(
             name: "RN50", file: "RN50.pt",
             sha256: "afeb0e10f9e5a86da6080e35cf09123aca3b358a0c3e3b6c78a7b63bc04b6762", size: 255_827_503,
@@ -59,6 +65,10 @@ package struct OpenCLIPWeights: Sendable {
     package let licence: String?
     package let imageSize: Int
     package let dimension: Int
+    /// Of both towers; none where it cannot be counted without the hub.
+    package let parameters: Int?
+    /// The first digits of the SHA-256 of the file that open_clip fetched before the hub had the weights.
+    let checksum: String?
     /// What open_clip_config.json would say.
     package let configuration: JSON
 
@@ -71,6 +81,8 @@ package struct OpenCLIPWeights: Sendable {
 /// The table that tools/make_model_table.py writes.
 package struct ModelTable: Sendable {
     package let weights: [OpenCLIPWeights]
+    /// Names of architectures to how many parameters they have.
+    let parameters: [String: Int]
     /// Names of architectures that cannot be opened to what they would need.
     let refused: [String: String]
 
@@ -80,7 +92,8 @@ package struct ModelTable: Sendable {
         return (try? JSON(parsing: bytes)).map(ModelTable.init) ?? ModelTable(.null)
     }()
 
-    private init(_ json: JSON) {
+    package init(_ json: JSON) {
+        let parameters = Self.members(json["parameters"], \.integer)
         weights = (json["weights"]?.array ?? []).compactMap { entry in
             guard let name = entry["name"]?.string, let hub = entry["hub"]?.string,
                 let architecture = name.split(separator: "/").first,
@@ -95,19 +108,39 @@ package struct ModelTable: Sendable {
             return OpenCLIPWeights(
                 name: name, repository: hub, licence: entry["licence"]?.string, imageSize: size ?? 224,
                 dimension: JSON.object(model)["embed_dim"]?.integer ?? 0,
+                parameters: parameters[String(architecture)], checksum: entry["checksum"]?.string,
                 configuration: .object([
                     JSON.Member(key: "model_cfg", value: .object(model)),
                     JSON.Member(key: "preprocess_cfg", value: preprocess),
                 ]))
         }
-        var refused: [String: String] = [:]
-        if case .object(let members)? = json["refused"] {
-            for member in members { refused[member.key] = member.value.string }
-        }
-        self.refused = refused
+        refused = Self.members(json["refused"], \.string)
+        self.parameters = parameters
+    }
+
+    private static func members<Value>(_ object: JSON?, _ value: (JSON) -> Value?) -> [String: Value] {
+        guard case .object(let members)? = object else { return [:] }
+        return members.reduce(into: [:]) { $0[$1.key] = value($1.value) }
     }
 
     func weights(named name: String) -> OpenCLIPWeights? { weights.first { $0.name == name } }
+
+    /// The weights that these bytes are, whatever their file is called now: open_clip's own downloads, before the hub had
+    /// them, are known by their SHA-256. Reads all of them.
+    package func weights(in file: some TensorMemory) -> OpenCLIPWeights? {
+        let digest = file.withBytes { bytes in
+            var hasher = Hasher256()
+            // Piece by piece, so that a file of gigabytes need not be in memory at once.
+            let piece = 1 << 24
+            for start in stride(from: 0, to: bytes.count, by: piece) {
+                let range = start..<min(start + piece, bytes.count)
+                hasher.update(UnsafeRawBufferPointer(rebasing: bytes[range]))
+                file.letGo(range)
+            }
+            return hasher.end()
+        }
+        return weights.first { $0.checksum.map(digest.hasPrefix) ?? false }
+    }
 
     /// The names of an architecture's weights.
     func names(of architecture: String) -> [String] {

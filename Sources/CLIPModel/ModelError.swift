@@ -4,6 +4,8 @@ import Checkpoints
 /// A model that cannot be used, or an input that does not fit it: what is wrong, where, and what was expected.
 package struct ModelError: Error, CustomStringConvertible, Sendable {
     package var description: String
+    /// Whether all that is missing is the activation, which no file of the model says.
+    package var needsActivation = false
 
     package init(_ description: String) { self.description = description }
 

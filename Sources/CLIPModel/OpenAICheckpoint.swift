@@ -163,10 +163,12 @@ enum OpenAICheckpoint {
         }
         if options.activation == nil, !options.needsActivation { return .none }
         guard let activation = options.activation else {
-            throw ModelError(
+            var error = ModelError(
                 "\(weights.name) does not say which activation its model was trained with, and gives other embeddings "
                     + "with another; add --activation quickgelu (OpenAI's weights, DFN, MetaCLIP), gelu (most of "
                     + "open_clip's) or gelu-tanh")
+            error.needsActivation = true
+            throw error
         }
         shapes.note("activation", activation.rawValue, "--activation")
         return activation

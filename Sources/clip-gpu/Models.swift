@@ -8,7 +8,8 @@ struct Models: ParsableCommand {
         abstract: "Models that have names: size, licence, resolution, dimension, and whether they are on this machine.",
         discussion: """
             OpenAI's nine, the weights that open_clip knows and this command can open, and whatever else of Hugging Face's \
-            hub is on this machine. Any other model of the hub is named hf:owner/name, or hf:owner/name@revision.
+            hub is on this machine. Any other model of the hub is named hf:owner/name, or hf:owner/name@revision. A size with \
+            ~ is reckoned, with four bytes a parameter; what a hub holds it says when it is asked.
 
             Examples:
               clip-gpu models
@@ -27,11 +28,13 @@ struct Models: ParsableCommand {
             for model in models { try StandardOutput.write(object(model) + "\n") }
             return
         }
-        var rows = [["name", "size", "licence", "pixels", "dimension", "on disk"]]
+        var rows = [["name", "parameters", "size", "licence", "pixels", "dimension", "on disk"]]
         rows += models.map { model in
             [
-                model.name, model.size.map(Bytes.text) ?? "-", model.licence ?? "-",
-                model.imageSize.map(String.init) ?? "-", model.embeddingDimension.map(String.init) ?? "-",
+                model.name, model.parameters.map { "\($0 / 1_000_000) M" } ?? "-",
+                model.size.map(Bytes.text) ?? model.parameters.map { "~" + Bytes.text(4 * $0) } ?? "-",
+                model.licence ?? "-", model.imageSize.map(String.init) ?? "-",
+                model.embeddingDimension.map(String.init) ?? "-",
                 model.path == nil ? "no" : "yes",
             ]
         }
@@ -45,7 +48,8 @@ struct Models: ParsableCommand {
     private func object(_ model: NamedModel) -> String {
         func text(_ value: String?) -> String { value.map(JSONText.quoted) ?? "null" }
         func number(_ value: Int?) -> String { value.map(String.init) ?? "null" }
-        return "{\"name\": \(text(model.name)), \"size\": \(number(model.size)), \"licence\": \(text(model.licence)), "
+        return
+            "{\"name\": \(text(model.name)), \"parameters\": \(number(model.parameters)), \"size\": \(number(model.size)), \"licence\": \(text(model.licence)), "
             + "\"image_size\": \(number(model.imageSize)), \"dimension\": \(number(model.embeddingDimension)), "
             + "\"path\": \(text(model.path))}"
     }

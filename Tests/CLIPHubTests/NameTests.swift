@@ -37,10 +37,12 @@ struct DigestTests {
         for count in 0..<200 {
             let bytes = (0..<count).map { UInt8(truncatingIfNeeded: $0 * 7) }
             for cut in [0, 1, 63, 64, 65, count] where cut <= count {
-                var hasher = Hasher256()
-                bytes[..<cut].withUnsafeBytes { hasher.update($0) }
-                bytes[cut...].withUnsafeBytes { hasher.update($0) }
-                #expect(hasher.end() == sha256(bytes))
+                for plain in [false, true] {
+                    var hasher = Hasher256(plain: plain)
+                    bytes[..<cut].withUnsafeBytes { hasher.update($0) }
+                    bytes[cut...].withUnsafeBytes { hasher.update($0) }
+                    #expect(hasher.end() == sha256(bytes))
+                }
             }
         }
         // Of hashlib.
@@ -127,6 +129,9 @@ struct NameTests {
             #expect(entry.repository.split(separator: "/").count == 2)
         }
         #expect(weights.contains { $0.name == "ViT-SO400M-14-SigLIP-384/webli" })
+        // As openai-clip's ViT-B/32 counts them.
+        #expect(OpenAIModel.all.first { $0.name == "ViT-B/32" }?.parameters == 151_277_313)
+        #expect(OpenAIModel.all.allSatisfy { $0.parameters != nil })
     }
 }
 

@@ -451,6 +451,9 @@ struct CommandTests {
             let model = try #require(JSONSerialization.jsonObject(with: Data(first.utf8)) as? [String: Any])
             #expect(model["name"] as? String == "RN50")
             #expect(model["size"] as? Int == 255_827_503)
+            #expect(model["parameters"] as? Int == 102_007_137)
+            let text = try run(["models"], environment: offline).output
+            #expect(text.contains("~605 MB"))
             #expect(model["path"] is NSNull)
             #expect(try run(["models", "--on-disk", "--json"], environment: offline).output.isEmpty)
 

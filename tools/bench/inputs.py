@@ -28,6 +28,19 @@ def normalized(bytes_: numpy.ndarray) -> numpy.ndarray:
     return numpy.ascontiguousarray(x.transpose(2, 0, 1))
 
 
+def preprocessed(file: str) -> numpy.ndarray:
+    """A picture file as a model takes it: the reference's preprocessing by Pillow and numpy."""
+    from PIL import Image
+
+    image = Image.open(file)
+    width, height = image.size
+    scale = 224 / min(width, height)
+    size = (max(224, int(width * scale)), max(224, int(height * scale)))
+    image = image.resize(size, Image.Resampling.BICUBIC)
+    left, top = round((size[0] - 224) / 2), round((size[1] - 224) / 2)
+    return normalized(numpy.asarray(image.crop((left, top, left + 224, top + 224)).convert("RGB")))
+
+
 def pixels(count: int, side: int, seed: int = 0) -> numpy.ndarray:
     """Random pictures, float32 [count, 3, side, side]."""
     generator = numpy.random.default_rng(seed)

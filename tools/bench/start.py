@@ -22,17 +22,9 @@ elif peer == "transformers":
     with torch.inference_mode():
         print(model(**processor(Image.open(picture), return_tensors="pt")).image_embeds.tolist())
 else:
-    import numpy
-    from PIL import Image
+    from inputs import preprocessed
 
-    from inputs import normalized
-
-    image = Image.open(picture)
-    scale = 224 / min(image.size)
-    width, height = (max(224, int(side * scale)) for side in image.size)
-    left, top = round((width - 224) / 2), round((height - 224) / 2)
-    image = image.resize((width, height), Image.Resampling.BICUBIC).crop((left, top, left + 224, top + 224))
-    x = normalized(numpy.asarray(image.convert("RGB")))[None]
+    x = preprocessed(picture)[None]
     if peer == "onnxruntime":
         import onnxruntime
 

@@ -191,6 +191,12 @@ void ccpu_product(
     ccpu_context *context, const ccpu_linear *linear, const ccpu_epilogue *epilogue, long rows, ccpu_rows source,
     ccpu_target target);
 
+/// OpenBLAS takes other inner loops for the last rows of a matrix; row counts that are a multiple of this give every row
+/// the same bytes on its SkylakeX and Prescott kernels.
+#define CCPU_OPENBLAS_ROWS 48
+/// Rows that a call must have for each of them to get the same bytes, as a check at the start found: CCPU_OPENBLAS_ROWS,
+/// where any multiple of it will do too, or fewer, then exactly so many.
+long ccpu_openblas_alike_rows(void);
 /// c[rows][packed columns first ..< first + columns] = a · weightsᵀ by OpenBLAS.
 void ccpu_openblas_product(
     long rows, long columns, long inputs, const float *a, long lda, const float *b, long ldb, float *c, long ldc);

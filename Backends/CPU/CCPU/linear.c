@@ -94,18 +94,18 @@ static void pack_panel(void *argument, long index, int worker) {
         }
     }
     if (p->positions > 1) {
-        // From [channel][position] to [position][channel], for the whole panel at once.
-        long unit = p->linear->row_major ? 1 : width, lines = p->linear->row_major ? width : 1;
+        // From [channel][position] to [position][channel], a vector of columns at a time: the scratch is small, and stays.
+        bool is_panel = !p->linear->row_major;
+        long unit = is_panel ? kernels->vector : 1, step = is_panel ? width : 1;
+        size_t bytes = (size_t)unit * sizeof(float);
         float *copy = ccpu_scratch_get(p->context, worker, CCPU_SCRATCH_TILE, (size_t)(inputs * unit));
         if (!copy) return;
-        for (long line = 0; line < lines; line++) {
-            float *values = panel + line * inputs;
-            memcpy(copy, values, (size_t)(inputs * unit) * sizeof(float));
+        for (long first = 0; first < width; first += unit) {
+            float *values = panel + (is_panel ? first : first * inputs);
+            for (long k = 0; k < inputs; k++) memcpy(copy + k * unit, values + k * step, bytes);
             for (long c = 0; c < p->channels; c++)
                 for (long s = 0; s < p->positions; s++)
-                    memcpy(
-                        values + (s * p->channels + c) * unit, copy + (c * p->positions + s) * unit,
-                        (size_t)unit * sizeof(float));
+                    memcpy(values + (s * p->channels + c) * step, copy + (c * p->positions + s) * unit, bytes);
         }
     }
 }
@@ -271,10 +271,7 @@ void ccpu_linear_destroy(ccpu_linear *linear) {
 
 // MARK: Products
 
-/// OpenBLAS takes other inner loops for the last rows of a matrix; row counts that are a multiple of this give every row
-/// the same bytes (measured on its Haswell, SkylakeX, Zen and Prescott kernels).
-#define OPENBLAS_ROWS 48
-/// It takes others again for products of at most so many multiply-adds: there, every call has the same number of rows.
+/// OpenBLAS takes other inner loops again for products of at most so many multiply-adds: there, every call has the same number of rows.
 #define OPENBLAS_SMALL 1000000
 /// Packed columns of one call to OpenBLAS: fixed, so that the number of threads does not change the bytes.
 #define OPENBLAS_COLUMNS 384
@@ -368,10 +365,11 @@ static void openblas_products(
     const job *j, int worker, const float *a, long lda, long row, long rows, long column, long end)
 {
     const ccpu_kernels *kernels = j->context->kernels;
-    long inputs = j->linear->inputs, padded = ccpu_round_up(rows, OPENBLAS_ROWS), columns = end - column;
+    long inputs = j->linear->inputs, padded = ccpu_round_up(rows, CCPU_OPENBLAS_ROWS), columns = end - column;
     float *c = ccpu_scratch_get(j->context, worker, CCPU_SCRATCH_TILE, (size_t)(padded * columns));
     if (!c) return;
-    long step = OPENBLAS_ROWS * columns * inputs <= OPENBLAS_SMALL ? OPENBLAS_ROWS : padded;
+    long step = ccpu_openblas_alike_rows();
+    if (step == CCPU_OPENBLAS_ROWS && CCPU_OPENBLAS_ROWS * columns * inputs > OPENBLAS_SMALL) step = padded;
     for (long r = 0; r < padded; r += step)
         ccpu_openblas_product(
             step, columns, inputs, a + r * lda, lda, j->linear->weights + column * inputs, inputs, c + r * columns,
@@ -387,9 +385,9 @@ static void run_tile(void *argument, long index, int worker) {
     long first = j->rows * tile / j->row_tiles, end = j->rows * (tile + 1) / j->row_tiles;
     bool row_major = j->linear->row_major;
     if (row_major) {
-        long blocks = (j->rows + OPENBLAS_ROWS - 1) / OPENBLAS_ROWS;
-        first = ccpu_min(j->rows, blocks * tile / j->row_tiles * OPENBLAS_ROWS);
-        end = ccpu_min(j->rows, blocks * (tile + 1) / j->row_tiles * OPENBLAS_ROWS);
+        long blocks = (j->rows + CCPU_OPENBLAS_ROWS - 1) / CCPU_OPENBLAS_ROWS;
+        first = ccpu_min(j->rows, blocks * tile / j->row_tiles * CCPU_OPENBLAS_ROWS);
+        end = ccpu_min(j->rows, blocks * (tile + 1) / j->row_tiles * CCPU_OPENBLAS_ROWS);
     }
     long rows = end - first;
     if (rows <= 0) return;
@@ -400,7 +398,7 @@ static void run_tile(void *argument, long index, int worker) {
     if (j->filled) {
         a = j->filled + first * lda;
     } else if (j->source.fill || j->linear->quantized || row_major) {
-        long padded = row_major ? ccpu_round_up(rows, OPENBLAS_ROWS) : rows;
+        long padded = row_major ? ccpu_round_up(rows, CCPU_OPENBLAS_ROWS) : rows;
         float *own = ccpu_scratch_get(j->context, worker, CCPU_SCRATCH_ROWS, (size_t)(padded * lda));
         if (!own) return;
         if (j->source.fill || j->linear->quantized)

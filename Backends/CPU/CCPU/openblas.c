@@ -20,6 +20,26 @@ static struct {
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 static const char *failure;
 static char description[128];
+static long alike_rows;
+
+/// Whether `rows` equal rows of one call give equal bytes.
+static bool gives_rows_alike(long rows) {
+    enum { MOST_COLUMNS = 80, MOST_INPUTS = 96, MOST_ROWS = 2 * CCPU_OPENBLAS_ROWS };
+    static float a[MOST_ROWS * MOST_INPUTS], b[MOST_COLUMNS * MOST_INPUTS], c[MOST_ROWS * MOST_COLUMNS];
+    uint32_t state = 1;
+    for (long i = 0; i < MOST_COLUMNS * MOST_INPUTS; i++) {
+        state = state * 1664525 + 1013904223;
+        b[i] = (float)(state >> 8) / 16777216 - 0.5f;
+    }
+    for (long inputs = 9; inputs <= MOST_INPUTS; inputs += MOST_INPUTS - 9) {
+        for (long r = 0; r < rows; r++)
+            for (long k = 0; k < inputs; k++) a[r * inputs + k] = b[(k * 7 + 3) % MOST_INPUTS];
+        ccpu_openblas_product(rows, MOST_COLUMNS, inputs, a, inputs, b, inputs, c, MOST_COLUMNS);
+        for (long r = 1; r < rows; r++)
+            if (memcmp(c, c + r * MOST_COLUMNS, sizeof(float) * MOST_COLUMNS) != 0) return false;
+    }
+    return true;
+}
 
 static void open_library(void) {
     // OpenBLAS chooses its kernels when it is loaded, by tables that lag behind the processors: 0.3.21 starts recent
@@ -49,6 +69,11 @@ static void open_library(void) {
         return;
     }
     if (openblas.set_num_threads) openblas.set_num_threads(1);
+    // Its Haswell and Zen kernels take rows six by six, in twos of which each rounds otherwise, but fewer than twelve four by
+    // four.
+    alike_rows = gives_rows_alike(2 * CCPU_OPENBLAS_ROWS) && gives_rows_alike(CCPU_OPENBLAS_ROWS) ? CCPU_OPENBLAS_ROWS
+        : gives_rows_alike(8)                                                                     ? 8
+                                                                                                  : 1;
     // "OpenBLAS 0.3.21 DYNAMIC_ARCH …": the second word is the version.
     const char *config = openblas.get_config ? openblas.get_config() : "";
     char version[32] = "";
@@ -64,6 +89,8 @@ const char *ccpu_openblas_open(void) {
 }
 
 const char *ccpu_openblas_description(void) { return description; }
+
+long ccpu_openblas_alike_rows(void) { return alike_rows; }
 
 void ccpu_openblas_product(
     long rows, long columns, long inputs, const float *a, long lda, const float *b, long ldb, float *c, long ldc)

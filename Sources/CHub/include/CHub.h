@@ -63,9 +63,11 @@ typedef struct {
     uint32_t state[8];
     uint64_t count;
     uint8_t block[64];
+    bool uses_instructions;
 } CHubSHA256;
 
-void chub_sha256_begin(CHubSHA256 *_Nonnull hash);
+/// `plain`: in C, even where the processor has instructions for it.
+void chub_sha256_begin(CHubSHA256 *_Nonnull hash, bool plain);
 void chub_sha256_update(CHubSHA256 *_Nonnull hash, const void *_Nullable bytes, size_t count);
 void chub_sha256_end(CHubSHA256 *_Nonnull hash, uint8_t digest[_Nonnull 32]);
 

@@ -237,11 +237,11 @@ static float multiply_adds_int8(long steps) {
 #pragma clang loop unroll(full)
         for (int i = 0; i < 12; i++) {
             sums[i] = add_products(sums[i], 0x00030001, columns);
-            // Else one product is taken out of the loop.
+            // Else products are taken out of the loop: of one sum, or, where they are made before they are added, all.
 #if defined(__x86_64__)
-            __asm__("" : "+v"(sums[i]));
+            __asm__("" : "+v"(sums[i]), "+v"(columns));
 #elif defined(__aarch64__)
-            __asm__("" : "+w"(sums[i]));
+            __asm__("" : "+w"(sums[i]), "+w"(columns));
 #endif
         }
     }
