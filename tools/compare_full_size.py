@@ -27,7 +27,6 @@ import tempfile
 import time
 
 import numpy as np
-import open_clip
 import torch
 from safetensors.torch import save_file
 from transformers import CLIPModel
@@ -85,6 +84,7 @@ def expected(folder: pathlib.Path, pixels: np.ndarray, ids: list[list[int]]) -> 
 
 def open_clip_model(name: str, folder: pathlib.Path):
     """A model of open_clip's with drawn weights, written as open_clip does; and its configuration."""
+    import open_clip
     from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg, CustomTextCLIP
 
     from compare_open_clip_configs import copy_tokenizer, make_tokenizers, tokenizer_kind, with_local_text_model
@@ -140,6 +140,8 @@ def main() -> None:
         weights["text"] = sum(p.numel() for p in model.parameters()) * 4 - weights["image"]
         pixels = pictures(arguments.images, config["vision_cfg"]["image_size"])
         if config["text_cfg"].get("hf_tokenizer_name"):
+            import open_clip
+
             ids = open_clip.get_tokenizer(f"local-dir:{folder}")(TEXTS)
         else:
             ids = torch.tensor(tokens(arguments.binary))

@@ -265,17 +265,22 @@ UNROLL_LOOP
         }
     }
 
+    // The epilogue's text is long: it stands once, and a work-item's sums come to it by selection, since an index known only at run
+    // time would take them out of their registers. (Sixteen times, and the driver's compiler takes half a minute.)
     const epilogue_t e = MAKE_EPILOGUE;
+ROLLED_LOOP
+    for (uint at = 0; at < ROWS * (COLUMNS / 4); at++) {
+        float4 sum = sums[0][0];
 UNROLL_LOOP
-    for (uint i = 0; i < ROWS; i++) {
-        const uint row = first_row + item_row + i;
-        if (row < rows) {
+        for (uint i = 0; i < ROWS; i++) {
 UNROLL_LOOP
             for (uint c = 0; c < COLUMNS / 4; c++) {
-                const uint column = panel * PANEL + c * (PANEL / COLUMNS * 4) + item_column;
-                finish(&e, sums[i][c], row, OUT_ROW(row), column, column);
+                if (i * (COLUMNS / 4) + c == at) { sum = sums[i][c]; }
             }
         }
+        const uint row = first_row + item_row + at / (COLUMNS / 4);
+        const uint column = panel * PANEL + at % (COLUMNS / 4) * (PANEL / COLUMNS * 4) + item_column;
+        if (row < rows) { finish(&e, sum, row, OUT_ROW(row), column, column); }
     }
 }
 

@@ -12,6 +12,8 @@
 #else
 #define UNROLL_LOOP
 #endif
+// A loop that a compiler is not to unroll of its own accord: its body is long.
+#define ROLLED_LOOP _Pragma("unroll 1")
 
 #define JOIN_(a, b) a##b
 #define JOIN(a, b) JOIN_(a, b)

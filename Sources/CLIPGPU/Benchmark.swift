@@ -17,6 +17,8 @@ public struct BenchmarkResult: Sendable {
     public let spread: Double
     /// Batches measured.
     public let runs: Int
+    /// Share of the measured time that the device was computing; of several, the mean.
+    public let busy: Double
     /// Billions of operations (two for a multiply-add) that one batch's matrix products need.
     public let gigaoperations: Double
     /// Billions of operations per second out of registers, on all threads: what no product can exceed. In int8 those of
@@ -40,7 +42,7 @@ public struct BenchmarkResult: Sendable {
             + (length.map { "\"length\": \($0), " } ?? "")
             + "\"precision\": \"\(precision.rawValue)\", \"device\": \(JSONText.quoted(device.description)), "
             + "\"items_per_second\": \(itemsPerSecond), \"median_seconds\": \(medianSeconds), \"spread\": \(spread), "
-            + "\"runs\": \(runs), \"gflops\": \(rate), \"peak_gflops\": \(peak.map { "\($0)" } ?? "null"), "
+            + "\"runs\": \(runs), \"busy\": \(busy), \"gflops\": \(rate), \"peak_gflops\": \(peak.map { "\($0)" } ?? "null"), "
             + "\"share_of_peak\": \(shareOfPeak.map { "\($0)" } ?? "null")}"
     }
 }
@@ -75,8 +77,10 @@ extension CLIP {
             run = { try self.begin(.tokens(ids)) }
             work = try gigaoperations(.text) { _ = try $0.encodeTexts(ids) }
         }
-        let times = try measured(seconds: seconds, shouldStop: shouldStop) { _ = try finish(run(), normalized: false) }
-        return try result(kind, batch: batch, length: kind == .text ? Double(tokens) : nil, work: work, times: times)
+        let found = try measured(seconds: seconds, shouldStop: shouldStop) { _ = try finish(run(), normalized: false) }
+        return try result(
+            kind, batch: batch, length: kind == .text ? Double(tokens) : nil, work: work, times: found.times,
+            busy: found.busy)
     }
 
     /// Measures passes over texts that differ in length, `batch` of them at a time and in their order, for about
@@ -88,27 +92,33 @@ extension CLIP {
     ) throws -> BenchmarkResult {
         let ids = try tokenize(captions).ids
         let batches = stride(from: 0, to: ids.count, by: batch).map { Array(ids[$0..<min($0 + batch, ids.count)]) }
-        let times = try measured(seconds: seconds, shouldStop: shouldStop) {
+        let found = try measured(seconds: seconds, shouldStop: shouldStop) {
             for batch in batches where !shouldStop() { _ = try finish(begin(.tokens(batch)), normalized: false) }
         }
         let work = try gigaoperations(.text) { _ = try $0.encodeTexts(ids) }
         let share = Double(batch) / Double(max(ids.count, 1))
         return try result(
             .text, batch: batch, length: Double(ids.reduce(0) { $0 + $1.count }) / Double(max(ids.count, 1)),
-            work: work * share, times: times.map { $0 * share })
+            work: work * share, times: found.times.map { $0 * share }, busy: found.busy)
     }
 
-    /// Wall times of `run`, sorted: at least three, and as many as fit into `seconds`. One run goes before.
-    private func measured(seconds: Double, shouldStop: () -> Bool, run: () throws -> Void) throws -> [Double] {
+    /// Wall times of `run`, sorted: at least three, and as many as fit into `seconds`. One run goes before. And the share of the time
+    /// that the devices computed.
+    private func measured(
+        seconds: Double, shouldStop: () -> Bool, run: () throws -> Void
+    ) throws -> (times: [Double], busy: Double) {
         if !shouldStop() { try run() }
         var times: [Double] = []
+        let busyBefore = busySeconds.reduce(0, +)
         let start = monotonicSeconds()
         while !shouldStop(), times.count < 3 || monotonicSeconds() - start < seconds, times.count < 100_000 {
             let begun = monotonicSeconds()
             try run()
             times.append(monotonicSeconds() - begun)
         }
-        return times.sorted()
+        let busy = busySeconds
+        let whole = (monotonicSeconds() - start) * Double(max(busy.count, 1))
+        return (times.sorted(), min(1, (busy.reduce(0, +) - busyBefore) / max(whole, 1e-9)))
     }
 
     /// What the matrix products of one tower need for the inputs that `run` encodes.
@@ -123,13 +133,14 @@ extension CLIP {
     }
 
     private func result(
-        _ kind: EmbeddingInput.Kind, batch: Int, length: Double?, work: Double, times: [Double]
+        _ kind: EmbeddingInput.Kind, batch: Int, length: Double?, work: Double, times: [Double], busy: Double
     ) throws -> BenchmarkResult {
         func quantile(_ share: Double) -> Double { times.isEmpty ? 1 : times[Int(share * Double(times.count - 1))] }
         return BenchmarkResult(
             kind: kind, batch: batch, length: length, medianSeconds: quantile(0.5),
-            spread: (quantile(0.75) - quantile(0.25)) / 2 / quantile(0.5), runs: times.count,
-            gigaoperations: work, peak: times.isEmpty ? nil : try measurePeak.map { try $0() * 1e-9 }, precision: precision,
+            spread: (quantile(0.75) - quantile(0.25)) / 2 / quantile(0.5), runs: times.count, busy: busy,
+            gigaoperations: work, peak: times.isEmpty ? nil : try measurePeak.map { try $0() * 1e-9 },
+            precision: precision,
             device: device)
     }
 }

@@ -235,6 +235,28 @@ struct OpenCLProgramTests {
         #expect(first.tunableTiles.first == .matrix(small) && first.rememberedTiles(.mma).isEmpty)
     }
 
+    @Test("a tile that does not build is not compiled again at the next start, and the reason is still said")
+    func findings() throws {
+        defer { try? FileManager.default.removeItem(atPath: folder) }
+        // These devices know no PTX.
+        let device = try OpenCLDevices.all()[0]
+        func open() throws -> OpenCLBackend {
+            var options = OpenCLOptions()
+            options.cacheFolder = folder
+            options.matrixSteps = [.mma]
+            return try OpenCLBackend(deviceIndex: device.index, precision: .fp16, options: options)
+        }
+        let first = try open(), second = try open()
+        #expect(first.matrixStep == nil && first.notices.count == MatrixTile.table(.mma).count)
+        #expect(first.notices.allSatisfy { $0.contains("does not build") })
+        #expect(second.notices == first.notices.map { $0.replacingOccurrences(of: "\n", with: " ") })
+        #expect(second.programCounts.compiled == 0 && second.programCounts.cached == first.programCounts.compiled)
+        for file in try cached(folder) where file.hasSuffix(".findings") {
+            try Data("not a record".utf8).write(to: URL(fileURLWithPath: folder + "/" + file))
+        }
+        #expect(try open().notices == first.notices)
+    }
+
     private func product(on backend: OpenCLBackend) throws -> [UInt32] {
         func values(_ count: Int) -> [Float] { (0..<count).map { Float($0 * 7919 % 1009) / 511 - 1 } }
         let linear = try backend.prepare(
@@ -386,6 +408,34 @@ struct OpenCLProgramTests {
         print("\(device.identifier): sent \(sent), beside \(computed)")
         #expect(busy > 0.5 && busy <= 1.01)
         #expect(enqueuing / whole < 0.5)
+    }
+
+    @Test("pixels that are sent in several pieces arrive whole", arguments: OpenCLPassTests.devices)
+    func pieces(device: OpenCLDeviceDescription) throws {
+        let backend = try OpenCLBackend(deviceIndex: device.index, precision: .fp32)
+        let (count, side) = (70, 151)
+        let picture = side * side * 3
+        let patches = try backend.prepare(
+            PatchParameters(
+                weight: HostTensor((0..<(4 * picture)).map { Float($0 % 101) / 100 }, shape: [4, 3, side, side]),
+                bias: nil,
+                classToken: nil, positions: nil, normalization: .openAI))
+        func rows(_ bytes: ArraySlice<UInt8>) throws -> [Float] {
+            try bytes.withUnsafeBufferPointer {
+                try backend.begin()
+                let pixels = Pixels(.bytes($0), count: $0.count / picture, height: side, width: side)
+                return try backend.wait(backend.submit(backend.patches(pixels, patches)))
+            }
+        }
+        let bytes = (0..<(count * picture)).map { UInt8(truncatingIfNeeded: $0 &* 2_654_435_761 >> 9) }
+        #expect(bytes.count > 4 << 20, "one piece only")
+        let each = try (0..<count).flatMap { try rows(bytes[($0 * picture)..<(($0 + 1) * picture)]) }
+        #expect(try rows(bytes[...]) == each)
+    }
+
+    @Test("what times cover together is counted once") func covered() {
+        #expect(Trace.covered([]) == 0)
+        #expect(Trace.covered([10..<20, 15..<30, 0..<5, 16..<17, 30..<31]) == 26)
     }
 
     static let devices = (try? OpenCLDevices.all()) ?? []

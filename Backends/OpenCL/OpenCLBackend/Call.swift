@@ -34,6 +34,7 @@ final class Kernel {
 struct Call {
     private let cl: COpenCLFunctions
     private let kernel: Kernel
+    var name: String { kernel.name }
     private var bound: cl_uint = 0
     private var failure: cl_int = CL_SUCCESS
 

@@ -55,8 +55,7 @@ package struct KernelVariant: Sendable {
             try add("norm \(width)", MatrixStep.mma.files("norm"), knobs, step: .mma, items: 1024)
             try add("pooledAttention \(width)", MatrixStep.mma.files("pooledAttention"), knobs, step: .mma, items: 512)
         }
-        // The larger of the tiles takes clang half a minute.
-        if let tile = LinearTile.candidates(.tiled).last(where: { $0.family == .tiled }) {
+        for tile in LinearTile.candidates(.tiled) where tile.family == .tiled {
             try add("linear \(tile)", ["linear"], tile.knobs, items: tile.workItems)
             try add("convolution \(tile)", ["convolution", "linear"], tile.knobs, items: tile.workItems)
         }

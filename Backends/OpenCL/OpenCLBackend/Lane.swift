@@ -60,11 +60,15 @@ final class Lane {
     var guards: [Guard] = []
     /// The segments uploaded last, since every layer asks for the same ones.
     var segments: (values: [Sequences.Segment], region: Region)?
+    private let trace: Trace?
+    /// Where one is kept: the pass's kernels.
+    private var traced: [(name: String, event: cl_event)] = []
     private let cl: COpenCLFunctions
 
     init(
-        _ cl: COpenCLFunctions, _ context: cl_context, _ device: cl_device_id, largestAllocation: Int
+        _ cl: COpenCLFunctions, _ context: cl_context, _ device: cl_device_id, largestAllocation: Int, _ trace: Trace?
     ) throws(BackendError) {
+        self.trace = trace
         commands = try Queue(cl, context, device)
         self.cl = cl
         arena = Arena(cl, context, largestAllocation: largestAllocation)
@@ -82,6 +86,8 @@ final class Lane {
         }
         firstSent = nil
         first = nil
+        for (_, event) in traced { _ = cl.clReleaseEvent(event) }
+        traced = []
     }
 
     /// Forgets the pass before.
@@ -93,19 +99,27 @@ final class Lane {
         guards = []
     }
 
-    /// Starts copying from staging to the beginning of the region.
-    func send(_ bytes: UnsafeMutableRawPointer, _ byteCount: Int, to region: Region) throws(BackendError) {
+    /// Starts copying from staging to the region, `start` bytes behind its beginning.
+    func send(
+        _ bytes: UnsafeMutableRawPointer, _ byteCount: Int, to region: Region, at start: Int = 0
+    ) throws(BackendError) {
         func write(_ event: UnsafeMutablePointer<cl_event?>?) -> cl_int {
             cl.clEnqueueWriteBuffer(
-                queue, region.buffer.handle, cl_bool(CL_FALSE), region.offset, byteCount, bytes, 0, nil, event)
+                queue, region.buffer.handle, cl_bool(CL_FALSE), region.offset + start, byteCount, bytes, 0, nil, event)
         }
         try check(firstSent == nil ? write(&firstSent) : write(nil), "sending \(byteCount) bytes")
+        // Drivers gather commands until they are told to start.
+        if byteCount >= 1 << 20 { try check(cl.clFlush(queue), "starting to send") }
     }
 
     /// Enqueues a kernel whose arguments are bound.
     func enqueue(_ call: Call, groups: (Int, Int, Int), items: Int, itemRows: Int) throws(BackendError) {
         if first == nil {
             try call.enqueue(on: queue, groups: groups, items: items, itemRows: itemRows, event: &first)
+        } else if trace != nil {
+            var event: cl_event?
+            try call.enqueue(on: queue, groups: groups, items: items, itemRows: itemRows, event: &event)
+            if let event { traced.append(("\(call.name) \(groups.0)x\(groups.1)x\(groups.2)", event)) }
         } else {
             try call.enqueue(on: queue, groups: groups, items: items, itemRows: itemRows)
         }
@@ -127,6 +141,13 @@ final class Lane {
         try check(cl.clWaitForEvents(1, &event), "waiting for a result")
         times.sent = interval(firstSent, firstSent, to: CL_PROFILING_COMMAND_END)
         times.computed = interval(first, result.event, to: CL_PROFILING_COMMAND_START)
+        if let trace, let whole = times.computed, let start = interval(first, first, to: CL_PROFILING_COMMAND_END) {
+            trace.add(
+                traced.map { ($0.name, interval($0.event, $0.event, to: CL_PROFILING_COMMAND_END)) } + [
+                    ("the first", start)
+                ],
+                of: whole)
+        }
         return [Float](unsafeUninitializedCapacity: result.rows * result.columns) { values, initialized in
             for row in 0..<result.rows {
                 let start = result.bytes + row * result.pitch * result.elementSize

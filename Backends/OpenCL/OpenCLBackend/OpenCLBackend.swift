@@ -3,6 +3,7 @@
 import CLIPCompute
 import CLIPKernels
 import COpenCL
+import Dispatch
 
 /// How the backend is made, for tests and for work on kernels. The defaults are right for everything else.
 package struct OpenCLOptions: Sendable {
@@ -81,6 +82,8 @@ package final class OpenCLBackend: Backend {
     /// Zeros for what is not there: no bias, no residual, positions outside a picture.
     private(set) var zeros: Buffer
 
+    /// `CLIP_GPU_TRACE` is set: each kernel's time is taken.
+    private let trace: Trace?
     private var context: cl_context
     private var lanes: [Lane]
     private let open: () throws(BackendError) -> (cl_context, [Lane], Programs)
@@ -119,13 +122,14 @@ package final class OpenCLBackend: Backend {
         family = options.family ?? (isCPU ? .vector : .tiled)
         rowLanes = family == .vector ? 1 : min(64, description.largestWorkGroup)
 
+        trace = environment("CLIP_GPU_TRACE") != nil ? Trace() : nil
         laneCount = max(1, options.laneCount ?? (isCPU ? 2 : 3))
         deviceKey = Self.deviceKey(description)
         cache = options.cacheFolder.map(ProgramCache.init(folder:))
         let commonOptions = Self.commonOptions(
             half: elementSize == 2, family, rowLanes: rowLanes, unrolls: !(isCPU && family == .tiled))
-        open = { [cl, description, laneCount] () throws(BackendError) in
-            try Self.open(cl, handle, description, laneCount: laneCount, options, commonOptions)
+        open = { [cl, description, laneCount, trace] () throws(BackendError) in
+            try Self.open(cl, handle, description, laneCount: laneCount, trace, options, commonOptions)
         }
         (context, lanes, programs) = try open()
         zeros = try Buffer(cl, context, CL_MEM_READ_ONLY, 1 << 16, for: "zeros")
@@ -142,7 +146,10 @@ package final class OpenCLBackend: Backend {
         if matrixStep == nil { try chooseLinearTile() }
     }
 
-    deinit { _ = cl.clReleaseContext(context) }
+    deinit {
+        trace?.print()
+        _ = cl.clReleaseContext(context)
+    }
 
     private static func deviceKey(_ description: OpenCLDeviceDescription) -> String {
         [description.platform, description.name, description.driver].joined(separator: "\n")
@@ -155,6 +162,7 @@ package final class OpenCLBackend: Backend {
 
     private static func open(
         _ cl: COpenCLFunctions, _ handle: OpenCLDevices.Handle, _ description: OpenCLDeviceDescription, laneCount: Int,
+        _ trace: Trace?,
         _ options: OpenCLOptions, _ commonOptions: String
     ) throws(BackendError) -> (cl_context, [Lane], Programs) {
         var status: cl_int = 0
@@ -169,7 +177,8 @@ package final class OpenCLBackend: Backend {
         var lanes: [Lane] = []
         for _ in 0..<laneCount {
             lanes.append(
-                try Lane(cl, context, handle.device, largestAllocation: Int(clamping: description.largestAllocation)))
+                try Lane(
+                    cl, context, handle.device, largestAllocation: Int(clamping: description.largestAllocation), trace))
         }
         let programs = Programs(
             cl, context, handle.device, deviceKey: deviceKey(description),
@@ -241,11 +250,12 @@ package final class OpenCLBackend: Backend {
         lastTicket += 1
         let ticket = Ticket(number: lastTicket)
         passIsOpen = false
-        lane.isOpen = false
         guard let event else {
+            // What the pass was sent may still be under way: the lane stays open until it is taken anew.
             collected[ticket] = .success([])
             return ticket
         }
+        lane.isOpen = false
         lane.pending = Lane.Pending(
             ticket: ticket, event: event, bytes: bytes, rows: result.rows, columns: result.columns, pitch: result.pitch,
             elementSize: elementSize)
@@ -391,6 +401,27 @@ package final class OpenCLBackend: Backend {
         try lane.send(bytes, byteCount, to: region)
     }
 
+    /// Sends much in pieces: one is copied into pinned memory, by several threads, while the one before it is sent. A single thread
+    /// copies some 10 GB a second, which is what 60,000 pictures of 224x224 are.
+    func send(_ source: UnsafeRawBufferPointer, to region: Region) throws(BackendError) {
+        guard let base = source.baseAddress, source.count > 0 else { return }
+        let staged = try lane.staging.take(source.count)
+        let piece = 4 << 20, share = 1 << 20
+        // Addresses as numbers: pointers may not be handed to other threads, and these wait for the copy's end here.
+        let (from, to) = (UInt(bitPattern: base), UInt(bitPattern: staged))
+        for start in stride(from: 0, to: source.count, by: piece) {
+            let count = min(piece, source.count - start)
+            DispatchQueue.concurrentPerform(iterations: (count + share - 1) / share) { index in
+                let at = UInt(start + index * share)
+                guard let to = UnsafeMutableRawPointer(bitPattern: to + at),
+                    let from = UnsafeRawPointer(bitPattern: from + at)
+                else { return }
+                to.copyMemory(from: from, byteCount: min(share, count - index * share))
+            }
+            try lane.send(staged + start, count, to: region, at: start)
+        }
+    }
+
     // MARK: Weights
 
     /// A buffer that lives as long as the model, with its values from its creation on: a write on one queue, blocking or
@@ -459,25 +490,37 @@ package final class OpenCLBackend: Backend {
             // Where nothing that was remembered runs any more, what is shipped.
             let remembered = tiles == nil && usesTuning ? rememberedTiles(step) : []
             let shipped = tiles?.filter { $0.step == step } ?? MatrixTile.table(step)
+            var findings = tiles == nil ? rememberedFindings(step) : [:]
+            let known = findings
             for tile in remembered + shipped {
                 if tile == shipped.first, !passed.isEmpty { break }
                 matrixTiles = [tile]
                 do throws(BackendError) {
+                    if case .refused(let reason) = known[tile.description] { throw BackendError(.kernel, reason) }
+                    if known[tile.description] == .sharesByArgument { sharesByArgument.insert(tile) }
                     do throws(BackendError) {
                         try checkMatrixProduct()
                     } catch {
-                        guard tile.sharedMemory > 48 << 10, !emulatesMatrixSteps else { throw error }
+                        guard tile.sharedMemory > 48 << 10, !emulatesMatrixSteps, !sharesByArgument.contains(tile)
+                        else { throw error }
                         if error.code != .kernel { try reopen() }
                         sharesByArgument.insert(tile)
                         try checkMatrixProduct()
+                        findings[tile.description] = .sharesByArgument
                     }
                     passed.append(tile)
                 } catch {
                     notices.append("linear \(tile) was passed over on \(device.identifier): \(error.description)")
-                    if error.code != .kernel { try reopen() }
+                    // A fault may have been another program's.
+                    if error.code == .kernel {
+                        findings[tile.description] = .refused(error.description)
+                    } else {
+                        try reopen()
+                    }
                 }
             }
             matrixTiles = passed
+            if tiles == nil, findings != known { remember(findings, step) }
             // A step that is left with its small tiles alone is slower than the next.
             if tiles == nil ? passed.contains(where: { $0.rate >= 0.9 }) : !passed.isEmpty { return }
         }

@@ -104,9 +104,7 @@ extension OpenCLBackend {
             case .floats(let floats): UnsafeRawBufferPointer(floats)
             }
         let region = try take(source.count)
-        try send(source.count, to: region) { bytes in
-            if let base = source.baseAddress { bytes.copyMemory(from: base, byteCount: source.count) }
-        }
+        try send(source, to: region)
         if case .floats = pixels.storage { return (region, true) }
         return (region, false)
     }

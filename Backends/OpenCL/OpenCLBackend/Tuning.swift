@@ -73,6 +73,41 @@ extension OpenCLBackend {
         }
     }
 
+    /// What the first start found out of a tile with matrix instructions, so that later ones do not compile it in vain.
+    enum Finding: Equatable {
+        /// Its shared memory has to be an argument of the kernel.
+        case sharesByArgument
+        /// It does not build or computes wrongly, with the reason.
+        case refused(String)
+    }
+
+    private func findingsKey(_ step: MatrixStep) -> ContentKey? {
+        guard !emulatesMatrixSteps, let source = try? programs.source(step.files("linear")) else { return nil }
+        return ContentKey(["findings 1", deviceKey, step.rawValue, source], ending: "findings")
+    }
+
+    /// By the tile's description.
+    func rememberedFindings(_ step: MatrixStep) -> [String: Finding] {
+        guard let cache, let key = findingsKey(step), let record = cache.read(key) else { return [:] }
+        var findings: [String: Finding] = [:]
+        for line in String(decoding: record, as: UTF8.self).split(separator: "\n") {
+            let parts = line.split(separator: "\t", maxSplits: 1).map(String.init)
+            findings[parts[0]] = parts.count == 1 ? .sharesByArgument : .refused(parts[1])
+        }
+        return findings
+    }
+
+    func remember(_ findings: [String: Finding], _ step: MatrixStep) {
+        guard let cache, let key = findingsKey(step) else { return }
+        let lines = findings.sorted { $0.key < $1.key }.map { tile, finding in
+            switch finding {
+            case .sharesByArgument: tile
+            case .refused(let reason): tile + "\t" + reason.replacing("\n", with: " ")
+            }
+        }
+        cache.write(key, Array(lines.joined(separator: "\n").utf8))
+    }
+
     /// The plain tile that was remembered.
     func rememberedTile() -> LinearTile? { remembered(nil).first.flatMap { LinearTile($0.text) } }
 

@@ -23,12 +23,12 @@
 static inline void finish8(
     float *v, const float *factors, __global const element *residual, __global element *y, uint column, uint outputs,
     uint flags) {
-    const uint activation = flags & FLAG_ACTIVATION;
+    activate_each(v, flags & FLAG_ACTIVATION, flags & FLAG_GATED);
     if (flags & FLAG_GATED) {
         // Even columns are the first half, odd ones the second, of y = activation(first) · second.
         for (uint i = 0; i < 4; i++) {
             const uint at = column / 2 + i;
-            float a = activate_half(v[2 * i], activation) * v[2 * i + 1];
+            float a = v[2 * i] * v[2 * i + 1];
             if (at < outputs) {
                 if (flags & FLAG_SCALE) { a *= factors[i]; }
                 if (flags & FLAG_RESIDUAL) { a += LOAD(residual, at); }
@@ -36,10 +36,6 @@ static inline void finish8(
             }
         }
         return;
-    }
-    if (activation != ACTIVATION_NONE) {
-UNROLL_LOOP
-        for (uint i = 0; i < 8; i++) { v[i] = activate_half(v[i], activation); }
     }
     if (flags & FLAG_SCALE) {
 UNROLL_LOOP

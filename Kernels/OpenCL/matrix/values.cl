@@ -60,19 +60,26 @@ static inline void load_floats8(__global const float *from, float *v) {
 // Activations from few instructions, for results that are rounded to halves. The error function is Abramowitz and Stegun's 7.1.26,
 // absolute error 1.5e-7.
 static inline float sigmoid_of(float x, float by_log2e) { return reciprocal(1.0f + power2(-by_log2e * x)); }
-static inline float activate_half(float x, uint activation) {
+static inline float gelu_of(float x) {
+    const float z = fabs(x) * 0.70710678f;
+    const float t = reciprocal(1.0f + 0.3275911f * z);
+    const float p = t * (0.254829592f + t * (-0.284496736f + t * (1.421413741f + t * (-1.453152027f + t * 1.061405429f))));
+    const float tail = 0.5f * p * power2(-1.44269504f * z * z);
+    return x * (x < 0.0f ? tail : 1.0f - tail);
+}
+// Eight numbers, or the even ones alone. One choice for all of them: the text of a choice for each is what compilers take long for.
+#define ACTIVATE8(expression) \
+    UNROLL_LOOP for (uint i = 0; i < 8; i++) { \
+        const float x = v[i]; \
+        if (i % 2 == 0 || !even_alone) { v[i] = expression; } \
+    } \
+    break
+static inline void activate_each(float *v, uint activation, uint even_alone) {
     switch (activation) {
-    case ACTIVATION_RELU: return x < 0.0f ? 0.0f : x;
-    case ACTIVATION_QUICK_GELU: return x * sigmoid_of(x, 2.4554670f);
-    case ACTIVATION_GELU: {
-        const float z = fabs(x) * 0.70710678f;
-        const float t = reciprocal(1.0f + 0.3275911f * z);
-        const float p =
-            t * (0.254829592f + t * (-0.284496736f + t * (1.421413741f + t * (-1.453152027f + t * 1.061405429f))));
-        const float tail = 0.5f * p * power2(-1.44269504f * z * z);
-        return x * (x < 0.0f ? tail : 1.0f - tail);
-    }
-    case ACTIVATION_GELU_TANH: return x * sigmoid_of(x * (1.0f + 0.044715f * x * x), 2.3022082f);
-    default: return x;
+    case ACTIVATION_RELU: ACTIVATE8(x < 0.0f ? 0.0f : x);
+    case ACTIVATION_QUICK_GELU: ACTIVATE8(x * sigmoid_of(x, 2.4554670f));
+    case ACTIVATION_GELU: ACTIVATE8(gelu_of(x));
+    case ACTIVATION_GELU_TANH: ACTIVATE8(x * sigmoid_of(x * (1.0f + 0.044715f * x * x), 2.3022082f));
+    default: break;
     }
 }
