@@ -17,11 +17,13 @@ struct OpenCLConfiguration: Sendable, CustomTestStringConvertible {
     let family: OpenCLOptions.Family
     /// Emulated where the device has not got it.
     var step: MatrixStep?
+    /// Instead of the step's table.
+    var tiles: [MatrixTile]?
     let cases: [ConformanceCase]
 
     var testDescription: String {
         "\(device.identifier) \(device.name) (\(device.platform)) \(precision.rawValue) \(family.rawValue)"
-            + (step.map { " \($0.rawValue)" } ?? "")
+            + (tiles.map { " \($0)" } ?? step.map { " \($0.rawValue)" } ?? "")
     }
 
     /// Every device with the kernels meant for it on all cases, and with the others on the quick ones.
@@ -52,7 +54,14 @@ struct OpenCLConfiguration: Sendable, CustomTestStringConvertible {
                     }
                     let configuration = OpenCLConfiguration(
                         device: device, precision: precision, family: family, step: step, cases: cases)
-                    if words.allSatisfy({ configuration.testDescription.contains($0) }) { all.append(configuration) }
+                    var configurations = [configuration]
+                    if step == .wgmma {
+                        // Its other kernel, with the tile that emulation is quickest with.
+                        var other = configuration
+                        other.tiles = MatrixTile("wgmma 128x64x64x6 producer").map { [$0] }
+                        configurations.append(other)
+                    }
+                    all += configurations.filter { one in words.allSatisfy { one.testDescription.contains($0) } }
                 }
             }
         }
@@ -80,6 +89,7 @@ struct OpenCLConfiguration: Sendable, CustomTestStringConvertible {
         var options = OpenCLOptions()
         options.family = configuration.family
         options.matrixSteps = configuration.step.map { [$0] } ?? []
+        options.matrixTiles = configuration.tiles
         options.emulatesMatrixSteps = !configuration.device.matrixSteps.contains { $0 == configuration.step }
         let backend = try OpenCLBackend(
             deviceIndex: configuration.device.index, precision: configuration.precision, options: options)
@@ -257,12 +267,32 @@ struct OpenCLProgramTests {
         #expect(try open().notices == first.notices)
     }
 
-    private func product(on backend: OpenCLBackend) throws -> [UInt32] {
+    @Test("tiles with a producer pass their self-check and give the bytes of the others of their step")
+    func producers() throws {
+        let device = try OpenCLDevices.all()[0]
+        func open(_ tile: String) throws -> OpenCLBackend {
+            var options = OpenCLOptions()
+            options.family = .tiled
+            options.matrixSteps = [.wgmma]
+            options.matrixTiles = [try #require(MatrixTile("wgmma \(tile)"))]
+            options.emulatesMatrixSteps = !device.matrixSteps.contains(.wgmma)
+            return try OpenCLBackend(deviceIndex: device.index, precision: .fp16, options: options)
+        }
+        let expected = try product(on: open("64x64x64x4"), rows: 300, outputs: 150)
+        for tile in MatrixTile.producers {
+            let backend = try open(tile)
+            #expect(backend.notices == [])
+            #expect(backend.tilesInUse.map(\.description) == ["wgmma \(tile)"])
+            #expect(try product(on: backend, rows: 300, outputs: 150) == expected, "\(tile)")
+        }
+    }
+
+    private func product(on backend: OpenCLBackend, rows: Int = 21, outputs: Int = 50) throws -> [UInt32] {
         func values(_ count: Int) -> [Float] { (0..<count).map { Float($0 * 7919 % 1009) / 511 - 1 } }
         let linear = try backend.prepare(
-            LinearParameters(weight: HostMatrix(HostTensor(values(50 * 333), shape: [50, 333]))))
+            LinearParameters(weight: HostMatrix(HostTensor(values(outputs * 333), shape: [outputs, 333]))))
         try backend.begin()
-        let x = try backend.upload(values(21 * 333), rows: 21, columns: 333)
+        let x = try backend.upload(values(rows * 333), rows: rows, columns: 333)
         return try backend.wait(backend.submit(backend.linear(x, linear))).map(\.bitPattern)
     }
 
@@ -282,7 +312,8 @@ struct OpenCLProgramTests {
         }
         for text in [
             "", "mma", "mma 128x128", "mma 128x128x32x3", "mma 100x128x32x3 64x64", "mma 128x128x48x3 64x64",
-            "wgmma 128x512x64x4", "wgmma 128x256x64x2 overlaps", "dpas16 128x128x32x3 32x64",
+            "wgmma 128x512x64x4", "wgmma 128x256x64x2 overlaps", "wgmma 64x256x64x4 producer",
+            "wgmma 128x256x64x5 producer", "mma 128x128x32x3 64x64 producer", "dpas16 128x128x32x3 32x64",
             "wmma11 128x128x32x2 64x64 overlaps",
             "mfma 128x128x32x2 16x16",
         ] {

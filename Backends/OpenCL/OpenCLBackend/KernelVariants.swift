@@ -14,29 +14,33 @@ package struct KernelVariant: Sendable {
     package let registers: Int
     /// Bytes of shared memory beyond the 48 KB that ptxas takes as declared: to be made external.
     package let dynamicMemory: Int
+    /// Work-items of a work-group and rows of them, where the kernel fixes them.
+    package var groupSize: (items: Int, rows: Int)?
 
     package static func all() throws(BackendError) -> [KernelVariant] {
         var all: [KernelVariant] = []
         let common = OpenCLBackend.commonOptions(half: true, .tiled, rowLanes: 64, unrolls: true)
         func add(
             _ name: String, _ files: [String], _ knobs: [(String, Int)], step: MatrixStep? = nil, items: Int,
-            dynamicMemory: Int = 0
+            dynamicMemory: Int = 0, groupSize: (items: Int, rows: Int)? = nil
         ) throws(BackendError) {
             all.append(
                 KernelVariant(
                     name: name, source: try Programs.source(files, folder: environment("CLIP_GPU_KERNELS")),
                     options: ([common] + knobs.map { "-D\($0.0)=\($0.1)" }).joined(separator: " ")
                         + (step?.compilerOptions ?? ""), step: step,
-                    registers: min(255, 65536 / items), dynamicMemory: dynamicMemory))
+                    registers: min(255, 65536 / items), dynamicMemory: dynamicMemory, groupSize: groupSize))
         }
         for step in MatrixStep.allCases {
-            for tile in MatrixTile.table(step) {
+            let producers = step == .wgmma ? MatrixTile.producers.compactMap { MatrixTile("wgmma \($0)") } : []
+            for tile in MatrixTile.table(step) + producers {
                 let isLarge = step.isNvidia && tile.sharedMemory > 48 << 10
                 try add(
                     "linear \(tile)", step.files("linear"),
                     tile.knobs + step.knobs(emulated: false) + (step.isNvidia ? [("LOCAL_ARGUMENT", 0)] : []),
                     step: step,
-                    items: tile.warps * step.lanes * tile.resident, dynamicMemory: isLarge ? tile.sharedMemory : 0)
+                    items: tile.warps * step.lanes * tile.resident, dynamicMemory: isLarge ? tile.sharedMemory : 0,
+                    groupSize: step.isNvidia ? (step.lanes, tile.warps) : nil)
             }
             if step == .wgmma { continue }
             for width in (step.isNvidia ? [32, 64, 80, 88, 104, 128] : [64, step.widestHead]) {

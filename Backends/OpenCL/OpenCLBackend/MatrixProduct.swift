@@ -1,5 +1,5 @@
 // The product with matrix instructions: weights in its layout, and its launch. Kernels: Kernels/OpenCL/wgmma/linear.cl,
-// mma/linear.cl, fragments/linear.cl and matrix/epilogue.cl.
+// wgmma/producer.cl, mma/linear.cl, fragments/linear.cl and matrix/epilogue.cl.
 
 import CLIPCompute
 
@@ -56,7 +56,16 @@ extension OpenCLBackend {
         if residual != nil { flags |= EpilogueFlag.residual }
         if groups.count > 1 && groups.yStep % 8 != 0 { flags |= EpilogueFlag.unaligned }
         let kernel = try matrixProgram(tile).kernel("linear")
-        let counts = ((x.rows + tile.rows - 1) / tile.rows, (columns + tile.columns - 1) / tile.columns, groups.count)
+        var counts = ((x.rows + tile.rows - 1) / tile.rows, (columns + tile.columns - 1) / tile.columns, groups.count)
+        let (rowTiles, columnTiles) = (counts.0, counts.1)
+        let tiles = rowTiles * columnTiles * groups.count
+        if tile.hasProducer {
+            // A work-group to a multiprocessor, which makes several tiles.
+            guard tiles <= Int(Int32.max) else {
+                throw BackendError(.unsupported, "a product of \(x.rows) rows is too large; use smaller batches")
+            }
+            counts = (min(tiles, producerGroups ?? units * tile.resident), 1, 1)
+        }
         try run(kernel, groups: counts, items: tile.step.lanes, itemRows: tile.warps) { call in
             call.matrix(x)
             call.buffer(weights.weight)
@@ -67,6 +76,11 @@ extension OpenCLBackend {
             call.ulong(groups.count > 1 ? weights.weightStep : 0)
             call.uint(groups.yStep)
             call.uint(groups.count > 1 ? weights.biasStep : 0)
+            if tile.hasProducer {
+                call.uint(rowTiles)
+                call.uint(columnTiles)
+                call.uint(tiles)
+            }
             call.buffer(weights.bias)
             call.buffer(weights.scale)
             call.matrix(residual ?? y)
@@ -94,5 +108,11 @@ extension OpenCLBackend {
         // More steps than slots, inputs that do not fill one, columns and rows over a tile's edge.
         try checkLinear(rows: 150, inputs: 328, outputs: 300, layout: .matrix)
         try checkLinear(rows: 7, inputs: 45, outputs: 70, layout: .matrix)
+        guard matrixTiles.contains(where: \.hasProducer) else { return }
+        // All tiles by one work-group: one that follows another, and the slots of both.
+        producerGroups = 1
+        defer { producerGroups = nil }
+        try checkLinear(rows: 150, inputs: 328, outputs: 300, layout: .matrix)
+        try checkLinear(rows: 150, inputs: 45, outputs: 300, layout: .matrix)
     }
 }

@@ -14,6 +14,8 @@ package struct MatrixTile: Sendable, Hashable, CustomStringConvertible {
     package var stages: Int
     /// A step is multiplied while the next is begun; `wgmma` only.
     package var overlaps: Bool
+    /// Some warps copy and the others multiply, and a work-group makes tile after tile; `wgmma` only.
+    package var hasProducer: Bool
     /// Work-groups that a multiprocessor holds at once, and the rate that it reaches with them relative to the best tile: what the
     /// choice by the number of rows reckons with. Estimated, not yet measured.
     package var resident: Int
@@ -21,9 +23,10 @@ package struct MatrixTile: Sendable, Hashable, CustomStringConvertible {
 
     package init(
         step: MatrixStep, rows: Int, columns: Int, warpRows: Int = 64, warpColumns: Int = 64, depth: Int, stages: Int,
-        overlaps: Bool = false, resident: Int = 1, rate: Double = 1
+        overlaps: Bool = false, hasProducer: Bool = false, resident: Int = 1, rate: Double = 1
     ) {
         self.overlaps = overlaps
+        self.hasProducer = hasProducer
         self.step = step
         self.rows = rows
         self.columns = columns
@@ -84,16 +87,23 @@ package struct MatrixTile: Sendable, Hashable, CustomStringConvertible {
         }
     }
 
+    /// Tiles of `wgmma` with a producer: not in the table until they were measured; see Kernels/README.md.
+    package static let producers = [
+        "128x256x64x4 producer", "128x256x64x3 producer", "128x128x64x6 producer", "128x128x64x4 producer",
+        "128x64x64x6 producer",
+    ]
+
     /// What `clip-gpu tune` measures on a device: legal tiles of a step that it can hold.
     package static func tunable(_ step: MatrixStep, on device: OpenCLDeviceDescription) -> [MatrixTile] {
         let texts: [String]
         switch step {
         case .wgmma:
-            texts = [
-                "128x256x64x4", "128x256x64x3", "128x256x64x3 overlaps", "128x128x64x4 overlaps", "128x128x64x4",
-                "128x128x64x6 overlaps", "64x256x64x4 overlaps", "64x256x64x5 overlaps", "64x128x64x4 overlaps",
-                "64x128x64x4",
-            ]
+            texts =
+                [
+                    "128x256x64x4", "128x256x64x3", "128x256x64x3 overlaps", "128x128x64x4 overlaps", "128x128x64x4",
+                    "128x128x64x6 overlaps", "64x256x64x4 overlaps", "64x256x64x5 overlaps", "64x128x64x4 overlaps",
+                    "64x128x64x4",
+                ] + producers
         case .mma:
             texts = [
                 "256x128x32x4 64x64", "128x256x64x3 64x64", "128x128x32x4 64x64", "128x128x64x3 64x64",
@@ -117,11 +127,11 @@ package struct MatrixTile: Sendable, Hashable, CustomStringConvertible {
     }
 
     /// "mma 128x256x32x4 64x64": step, rows x columns x depth x stages, and for all but `wgmma` the warp's rows x columns;
-    /// "wgmma 128x256x64x4 overlaps". Nothing for a tile that is not legal.
+    /// "wgmma 128x256x64x4 overlaps" or "wgmma 128x256x64x4 producer", which overlaps as well. Nothing for a tile that is not legal.
     package init?(_ text: String) {
         let words = text.split(separator: " ")
         guard let step = words.first.flatMap({ MatrixStep(rawValue: String($0)) }) else { return nil }
-        let numbers = words.dropFirst().filter { $0 != "overlaps" }.map {
+        let numbers = words.dropFirst().filter { $0 != "overlaps" && $0 != "producer" }.map {
             $0.split(separator: "x").compactMap { Int($0) }
         }
         guard let block = numbers.first, block.count == 4, step == .wgmma || numbers.count == 2 && numbers[1].count == 2
@@ -129,7 +139,7 @@ package struct MatrixTile: Sendable, Hashable, CustomStringConvertible {
         self.init(
             step: step, rows: block[0], columns: block[1], warpRows: step == .wgmma ? 64 : numbers[1][0],
             warpColumns: step == .wgmma ? 64 : numbers[1][1], depth: block[2], stages: block[3],
-            overlaps: words.contains("overlaps"))
+            overlaps: words.contains("overlaps") || words.contains("producer"), hasProducer: words.contains("producer"))
         guard isLegal else { return nil }
         // What the table knows of it, where it stands there.
         if let known = Self.table(step).first(where: { $0.description == description }) { self = known }
@@ -137,19 +147,20 @@ package struct MatrixTile: Sendable, Hashable, CustomStringConvertible {
 
     package var description: String {
         "\(step.rawValue) \(rows)x\(columns)x\(depth)x\(stages)"
-            + (step != .wgmma ? " \(warpRows)x\(warpColumns)" : overlaps ? " overlaps" : "")
+            + (step != .wgmma ? " \(warpRows)x\(warpColumns)" : hasProducer ? " producer" : overlaps ? " overlaps" : "")
     }
 
-    /// Whether the kernel can be built for it; see the tops of wgmma/linear.cl, mma/linear.cl and fragments/linear.cl.
+    /// Whether the kernel can be built for it; see the tops of wgmma/multiply.cl, wgmma/producer.cl, mma/linear.cl and fragments/linear.cl.
     var isLegal: Bool {
         guard rows > 0, columns > 0, warpRows > 0, warpColumns > 0, depth > 0, stages > 0, 256 % columns == 0 else {
             return false
         }
         if step == .wgmma {
             return [64, 128].contains(rows) && [64, 128, 256].contains(columns) && depth == 64
-                && (overlaps ? 3 : 2)...8 ~= stages
+                && (overlaps ? 3 : 2)...8 ~= stages && (!hasProducer || overlaps && rows == 128)
+                && sharedMemory <= 227 << 10
         }
-        guard [32, 64].contains(depth), !overlaps, rows % warpRows == 0, columns % warpColumns == 0,
+        guard [32, 64].contains(depth), !overlaps, !hasProducer, rows % warpRows == 0, columns % warpColumns == 0,
             warps * step.lanes <= 1024, rows * depth / 8 % (warps * step.lanes) == 0
         else { return false }
         if let unit = step.unit {
@@ -162,7 +173,7 @@ package struct MatrixTile: Sendable, Hashable, CustomStringConvertible {
     }
 
     /// Warps, or sub-groups, of one work-group.
-    var warps: Int { step == .wgmma ? rows / 16 : rows / warpRows * (columns / warpColumns) }
+    var warps: Int { step == .wgmma ? rows / 16 + (hasProducer ? 4 : 0) : rows / warpRows * (columns / warpColumns) }
 
     /// Bytes of shared memory of one work-group.
     package var sharedMemory: Int {
@@ -177,6 +188,10 @@ package struct MatrixTile: Sendable, Hashable, CustomStringConvertible {
     var knobs: [(String, Int)] {
         var knobs = [("BLOCK_ROWS", rows), ("BLOCK_COLUMNS", columns), ("DEPTH", depth), ("WARPS", warps)]
         if step.isNvidia { knobs += [("STAGES", stages), ("PENDING", stages - 2 - (overlaps ? 1 : 0))] }
+        if step == .wgmma { knobs.append(("PRODUCER", hasProducer ? 1 : 0)) }
+        // 12 warps have 65536 registers together: 168 for each work-item. The producer's 128 and the consumers' 256 have less by 16 for
+        // each, should a driver begin with fewer.
+        if hasProducer { knobs += [("REGISTERS", 168), ("PRODUCER_REGISTERS", 40), ("CONSUMER_REGISTERS", 208)] }
         return knobs
             + (step == .wgmma
                 ? [("OVERLAP", overlaps ? 1 : 0)] : [("WARP_ROWS", warpRows), ("WARP_COLUMNS", warpColumns)])

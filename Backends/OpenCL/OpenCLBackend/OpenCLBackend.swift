@@ -76,6 +76,8 @@ package final class OpenCLBackend: Backend {
     package private(set) var matrixStep: MatrixStep?
     /// Its tiles that passed their self-check.
     private(set) var matrixTiles: [MatrixTile] = []
+    /// Work-groups of a product with a producer; none: one to a compute unit.
+    var producerGroups: Int?
     /// Those among them whose shared memory is an argument of the kernel.
     private(set) var sharesByArgument: Set<MatrixTile> = []
     let emulatesMatrixSteps: Bool

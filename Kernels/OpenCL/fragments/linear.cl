@@ -99,7 +99,7 @@ UNROLL_LOOP
 UNROLL_LOOP
     for (uint j = 0; j < COLUMN_UNITS; j++) {
         const uint column = first_column + warp_column + j * UNIT_COLUMNS + LANE_COLUMN(lane);
-        EPILOGUE_COLUMNS(column)
+        EPILOGUE_COLUMNS(column, get_group_id(2))
 UNROLL_LOOP
         for (uint i = 0; i < ROW_UNITS; i++) {
             const uint row = first_row + warp_row + i * UNIT_ROWS + LANE_ROW(lane);

@@ -16,7 +16,6 @@
 #define EPILOGUE_PARAMETERS \
     __global const float *bias, __global const float *scale, INPUT(residual), OUTPUT(y), uint outputs, uint flags, uint rowsIn, \
         uint rowsOut, uint rowFirst
-
 #define OUT_ROW(row) (rowsOut ? (row) / rowsIn * rowsOut + rowFirst + (row) % rowsIn : (row))
 
 // `v` are the sums of product columns `column` to `column + 7` with their bias; `factors` the layer scale of the same columns.
@@ -60,10 +59,10 @@ UNROLL_LOOP
     }
 }
 
-// Bias and layer scale of eight product columns. Both are padded to whole panels, or not read.
-#define EPILOGUE_COLUMNS(column) \
+// Bias and layer scale of eight product columns of matrix `group`. Both are padded to whole panels, or not read.
+#define EPILOGUE_COLUMNS(column, group) \
     float biases[8] = {0.0f}, factors[8] = {0.0f}; \
-    if (flags & FLAG_BIAS) { load_floats8(bias + get_group_id(2) * biasStep + (column), biases); } \
+    if (flags & FLAG_BIAS) { load_floats8(bias + (group) * biasStep + (column), biases); } \
     if (flags & FLAG_SCALE && flags & FLAG_GATED) { \
         for (uint i = 0; i < 4; i++) { factors[i] = (column) / 2 + i < outputs ? scale[(column) / 2 + i] : 0.0f; } \
     } else if (flags & FLAG_SCALE) { \

@@ -123,7 +123,7 @@ UNROLL_LOOP
 UNROLL_LOOP
     for (uint q = 0; q < WARP_COLUMNS / 32; q++) {
         const uint column = first_column + warp_column + q * 32 + lane % 4 * 8;
-        EPILOGUE_COLUMNS(column)
+        EPILOGUE_COLUMNS(column, get_group_id(2))
 UNROLL_LOOP
         for (uint i = 0; i < ROW_TILES * 2; i++) {
             const uint row = first_row + warp_row + i * 8 + lane / 4;

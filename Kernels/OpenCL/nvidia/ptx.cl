@@ -72,29 +72,55 @@ static inline float exchange(float v, uint mask) {
 }
 #define EXCHANGE(v, mask) exchange(v, mask)
 
-// A barrier in shared memory that counts the bytes of bulk copies (sm_90): prepared by one work-item, which then tells the
-// others by a work-group barrier.
-#define BYTES_BARRIER_INIT(address) \
-    PTX volatile("mbarrier.init.shared.b64 [%0], 1; fence.proxy.async.shared::cta;" ::"r"(address) : "memory")
-// `count` bytes from global to shared memory by one work-item; both multiples of 16. The barrier completes a phase with them.
+// A barrier in shared memory (sm_90), 8 bytes at a multiple of 8. It is in its phase 0, 1, 2, ... and completes one when `arrivals` have
+// arrived in it and all bytes that were announced have landed. Prepared by one work-item, which then tells the others by a work-group
+// barrier.
+#define BARRIER_INIT(address, arrivals) \
+    PTX volatile("mbarrier.init.shared.b64 [%0], %1; fence.proxy.async.shared::cta;" ::"r"(address), "r"(arrivals) : "memory")
+// One arrival. What this work-item saw or wrote before is seen by who waits for the phase.
+#define BARRIER_ARRIVE(address) \
+    PTX volatile("{ .reg .b64 state; mbarrier.arrive.shared.b64 state, [%0]; }" ::"r"(address) : "memory")
+// `count` bytes from global to shared memory by one work-item; both multiples of 16. It arrives at the barrier and announces the bytes.
 #define BULK_COPY(to, from, count, barrier_address) \
     PTX volatile("{ .reg .b64 state; mbarrier.arrive.expect_tx.shared.b64 state, [%3], %2; }\n\t" \
                  "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(to), \
                  "l"(from), "r"(count), "r"(barrier_address) \
                  : "memory")
-// Waits until the barrier has completed the phase of this parity. A phase that never comes would hold the device for ever, so that
-// patience ends; what is computed then is wrong, and the self-check at start finds it.
-static inline void bytes_barrier_wait(uint address, uint parity) {
-    uint done = 0;
-    for (uint tries = 0; !done && tries < 32768; tries++) {
-        PTX volatile(
-            "{ .reg .pred p; mbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2; selp.u32 %0, 1, 0, p; }"
-            : "=r"(done)
-            : "r"(address), "r"(parity)
-            : "memory");
-    }
+// Waits until the barrier has completed a phase of this parity and is in the next one. Gives 1 if it has. A phase that never comes
+// would hold the device for ever, so that patience ends after two seconds; from then on nothing is waited for (`patient` 0) and what is
+// computed is wrong, which the self-check at start finds.
+static inline uint barrier_is_past(uint address, uint parity) {
+    uint done;
+    PTX volatile(
+        "{ .reg .pred p; mbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2; selp.u32 %0, 1, 0, p; }"
+        : "=r"(done)
+        : "r"(address), "r"(parity)
+        : "memory");
+    return done;
 }
-#define BYTES_BARRIER_WAIT(address, parity) bytes_barrier_wait(address, parity)
+static inline ulong nanoseconds(void) {
+    ulong now;
+    PTX volatile("mov.u64 %0, %%globaltimer;" : "=l"(now));
+    return now;
+}
+static inline uint barrier_wait(uint address, uint parity, uint patient) {
+    uint done = patient && barrier_is_past(address, parity);
+    if (patient && !done) {
+        const ulong began = nanoseconds();
+        do { done = barrier_is_past(address, parity); } while (!done && nanoseconds() - began < 2000000000ul);
+    }
+    return done;
+}
+#define BARRIER_WAIT(address, parity, patient) barrier_wait(address, parity, patient)
+// The same in a kernel whose emulation has other barriers.
+#define BYTES_BARRIER_WAIT(address, parity, patient) barrier_wait(address, parity, patient)
+// The lanes of a warp wait for each other and see what each wrote.
+#define WARP_BARRIER() PTX volatile("bar.warp.sync 0xffffffff;" ::: "memory")
+// Registers of a work-item: at the kernel's start, and from here on, by all warps of four that stand together. In the assembly as
+// comments, which the host puts into force (PTXSplice.swift).
+#define REGISTERS_AT_START(count) PTX volatile("//@entry .maxnreg " STRING(count))
+#define FEWER_REGISTERS(count) PTX volatile("//@ setmaxnreg.dec.sync.aligned.u32 " STRING(count) ";" ::: "memory")
+#define MORE_REGISTERS(count) PTX volatile("//@ setmaxnreg.inc.sync.aligned.u32 " STRING(count) ";" ::: "memory")
 // What this work-item wrote to shared memory, copies of 16 bytes included, is seen by wgmma after the next barrier.
 #define PUBLISH_TO_WGMMA() PTX volatile("fence.proxy.async.shared::cta;" ::: "memory")
 
@@ -142,12 +168,35 @@ static inline void emulated_copy(__local uchar *to, __global const ushort *from,
     for (uint i = 0; i < 8; i++) { ((__local ushort *)to)[i] = 2 * i < count ? from[i] : 0; }
 }
 
-#define BYTES_BARRIER_INIT(address)
-#define BULK_COPY(to, from, count, barrier_address) \
-    for (uint i = 0; i < (count) / 16; i++) { \
-        *(__local uint4 *)(SHARED_BYTES + (to) + i * 16) = ((__global const uint4 *)(from))[i]; \
+// A barrier's arrivals that are missing in its phase, then all that it counts, times 65536, and the phases that it has completed. Who waits
+// here finds it complete already, since work-items go in lock step with barriers of the work-group between them: else the kernel is
+// wrong, and its results become so too.
+#define BARRIER_INIT(address, arrivals) \
+    { \
+        ((__local uint *)(SHARED_BYTES + (address)))[0] = arrivals; \
+        ((__local uint *)(SHARED_BYTES + (address)))[1] = (arrivals) << 16; \
     }
-#define BYTES_BARRIER_WAIT(address, parity)
+#define BARRIER_ARRIVE(address) emulated_arrive((volatile __local uint *)(SHARED_BYTES + (address)))
+static inline void emulated_arrive(volatile __local uint *counts) {
+    if (atomic_dec(counts) == 1) {
+        atomic_add(counts, counts[1] >> 16);
+        atomic_inc(counts + 1);
+    }
+}
+#define BULK_COPY(to, from, count, barrier_address) \
+    { \
+        for (uint i = 0; i < (count) / 16; i++) { \
+            *(__local uint4 *)(SHARED_BYTES + (to) + i * 16) = ((__global const uint4 *)(from))[i]; \
+        } \
+        BARRIER_ARRIVE(barrier_address); \
+    }
+#define BARRIER_WAIT(address, parity, patient) \
+    ((patient) && (((volatile __local uint *)(SHARED_BYTES + (address)))[1] & 1) != (parity))
+#define BYTES_BARRIER_WAIT(address, parity, patient) (patient)
+#define WARP_BARRIER()
+#define REGISTERS_AT_START(count)
+#define FEWER_REGISTERS(count)
+#define MORE_REGISTERS(count)
 #define PUBLISH_TO_WGMMA()
 
 #define LOAD_MATRICES(r, address) emulated_load(SHARED_BYTES, WARP_WORDS, address, 0, r)
