@@ -1,6 +1,9 @@
 // Halves eight at a time, and functions of floats from few instructions: what the kernels for matrix instructions have in common. Stands
 // behind the file of those instructions.
 
+#if !VALUES_IN_PTX
+static inline uint4 load_words4(__global const void *from) { return *(__global const uint4 *)from; }
+#endif
 #if VALUES_IN_PTX
 // nvidia/ptx.cl has them.
 #elif !EMULATED
@@ -28,7 +31,7 @@ static inline float reciprocal(float x) { return 1.0f / x; }
 
 // Eight halves as 16 bytes, aligned to them.
 static inline void load_halves8(__global const element *from, float *v) {
-    const uint4 words = *(__global const uint4 *)from;
+    const uint4 words = load_words4(from);
     const float2 a = unpack_halves(words.x), b = unpack_halves(words.y), c = unpack_halves(words.z), d = unpack_halves(words.w);
     v[0] = a.x;
     v[1] = a.y;
