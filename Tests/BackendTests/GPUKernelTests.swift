@@ -171,6 +171,8 @@ struct NvidiaKernelTests {
                             + " bytes of shared memory, \(use.spilled) spilled")
                     #expect(made.status == 0, "\(variant.name), \(architecture): \(made.output.prefix(2000))")
                     #expect(use.registers > 0 && use.registers <= variant.registers, "\(variant.name), \(architecture)")
+                    // What the two kinds of warps have later is reckoned with this.
+                    if variant.name.contains("producer") { #expect(use.registers == 168, "\(variant.name)") }
                     #expect(use.shared + variant.dynamicMemory <= 227 << 10, "\(variant.name), \(architecture)")
                     // The plain kernels are the last resort on a GPU and may spill.
                     if variant.step != nil { #expect(use.spilled == 0, "\(variant.name), \(architecture)") }

@@ -189,8 +189,8 @@ package struct MatrixTile: Sendable, Hashable, CustomStringConvertible {
         var knobs = [("BLOCK_ROWS", rows), ("BLOCK_COLUMNS", columns), ("DEPTH", depth), ("WARPS", warps)]
         if step.isNvidia { knobs += [("STAGES", stages), ("PENDING", stages - 2 - (overlaps ? 1 : 0))] }
         if step == .wgmma { knobs.append(("PRODUCER", hasProducer ? 1 : 0)) }
-        // 12 warps have 65536 registers together: 168 for each work-item. The producer's 128 and the consumers' 256 have less by 16 for
-        // each, should a driver begin with fewer.
+        // Of 65536 registers, 12 warps can have 168 to a work-item. Both kinds together take less by 16 to each: growing waits without an
+        // end for registers that are not there.
         if hasProducer { knobs += [("REGISTERS", 168), ("PRODUCER_REGISTERS", 40), ("CONSUMER_REGISTERS", 208)] }
         return knobs
             + (step == .wgmma

@@ -1,7 +1,7 @@
 // Puts instructions into PTX that the driver's compiler does not know.
 //
 // NVIDIA's OpenCL compiles for sm_90 and assembles its own text, so that what needs sm_90a cannot stand in a kernel. A kernel
-// (wgmma/linear.cl) carries such instructions as comments that begin with `//@`, with their operands filled in by the compiler. The
+// (wgmma/multiply.cl) carries such instructions as comments that begin with `//@`, with their operands filled in by the compiler. The
 // program's binary is its PTX: the comments become instructions, the target sm_90a, and the text goes back as a binary. Hans
 // Pabst's LIBXSTREAM showed the way. A comment that begins with `//@entry` carries a directive for the kernel it stands in, which PTX
 // wants in front of the kernel's body: `.maxnreg`, without which setmaxnreg may have no effect.

@@ -18,27 +18,24 @@
         uint rowsOut, uint rowFirst
 #define OUT_ROW(row) (rowsOut ? (row) / rowsIn * rowsOut + rowFirst + (row) % rowsIn : (row))
 
-// `v` are the sums of product columns `column` to `column + 7` with their bias; `factors` the layer scale of the same columns.
-static inline void finish8(
-    float *v, const float *factors, __global const element *residual, __global element *y, uint column, uint outputs,
-    uint flags) {
-    activate_each(v, flags & FLAG_ACTIVATION, flags & FLAG_GATED);
+// Gated, even columns are the first half, odd ones the second, of y = activation(first) · second, which then stands at the even ones.
+#define GATE(v, count) \
+    if (flags & FLAG_GATED) { \
+        UNROLL_LOOP for (uint i = 0; i < (count) / 2; i++) { v[2 * i] *= v[2 * i + 1]; } \
+    }
+
+// Writes product columns `column` to `column + 7` behind activation, gate and layer scale.
+static inline void store8(
+    float *v, __global const element *residual, __global element *y, uint column, uint outputs, uint flags) {
     if (flags & FLAG_GATED) {
-        // Even columns are the first half, odd ones the second, of y = activation(first) · second.
         for (uint i = 0; i < 4; i++) {
             const uint at = column / 2 + i;
-            float a = v[2 * i] * v[2 * i + 1];
             if (at < outputs) {
-                if (flags & FLAG_SCALE) { a *= factors[i]; }
-                if (flags & FLAG_RESIDUAL) { a += LOAD(residual, at); }
-                STORE(a, y, at);
+                if (flags & FLAG_RESIDUAL) { v[2 * i] += LOAD(residual, at); }
+                STORE(v[2 * i], y, at);
             }
         }
         return;
-    }
-    if (flags & FLAG_SCALE) {
-UNROLL_LOOP
-        for (uint i = 0; i < 8; i++) { v[i] *= factors[i]; }
     }
     if (column + 8 <= outputs && !(flags & FLAG_UNALIGNED)) {
         if (flags & FLAG_RESIDUAL) {
@@ -59,12 +56,28 @@ UNROLL_LOOP
     }
 }
 
+// The same from sums with their bias on; `factors` are the layer scale of the columns.
+static inline void finish8(
+    float *v, const float *factors, __global const element *residual, __global element *y, uint column, uint outputs,
+    uint flags) {
+    ACTIVATE(v, 8, flags & FLAG_ACTIVATION, flags & FLAG_GATED)
+    GATE(v, 8)
+    if (flags & FLAG_SCALE) {
+UNROLL_LOOP
+        for (uint i = 0; i < 8; i++) { v[i] *= factors[i]; }
+    }
+    store8(v, residual, y, column, outputs, flags);
+}
+
 // Bias and layer scale of eight product columns of matrix `group`. Both are padded to whole panels, or not read.
 #define EPILOGUE_COLUMNS(column, group) \
-    float biases[8] = {0.0f}, factors[8] = {0.0f}; \
+    float biases[8] = {0.0f}; \
     if (flags & FLAG_BIAS) { load_floats8(bias + (group) * biasStep + (column), biases); } \
+    SCALE_COLUMNS(column)
+#define SCALE_COLUMNS(column) \
+    float factors[8] = {0.0f}; \
     if (flags & FLAG_SCALE && flags & FLAG_GATED) { \
-        for (uint i = 0; i < 4; i++) { factors[i] = (column) / 2 + i < outputs ? scale[(column) / 2 + i] : 0.0f; } \
+        for (uint i = 0; i < 4; i++) { factors[2 * i] = (column) / 2 + i < outputs ? scale[(column) / 2 + i] : 0.0f; } \
     } else if (flags & FLAG_SCALE) { \
         for (uint i = 0; i < 8; i++) { factors[i] = (column) + i < outputs ? scale[(column) + i] : 0.0f; } \
     }

@@ -1,6 +1,9 @@
 // Halves eight at a time, and functions of floats from few instructions: what the kernels for matrix instructions have in common. Stands
 // behind the file of those instructions.
 
+#if !VALUES_IN_PTX
+static inline uint4 load_words4(__global const void *from) { return *(__global const uint4 *)from; }
+#endif
 #if VALUES_IN_PTX
 // nvidia/ptx.cl has them.
 #elif !EMULATED
@@ -28,7 +31,7 @@ static inline float reciprocal(float x) { return 1.0f / x; }
 
 // Eight halves as 16 bytes, aligned to them.
 static inline void load_halves8(__global const element *from, float *v) {
-    const uint4 words = *(__global const uint4 *)from;
+    const uint4 words = load_words4(from);
     const float2 a = unpack_halves(words.x), b = unpack_halves(words.y), c = unpack_halves(words.z), d = unpack_halves(words.w);
     v[0] = a.x;
     v[1] = a.y;
@@ -67,19 +70,23 @@ static inline float gelu_of(float x) {
     const float tail = 0.5f * p * power2(-1.44269504f * z * z);
     return x * (x < 0.0f ? tail : 1.0f - tail);
 }
-// Eight numbers, or the even ones alone. One choice for all of them: the text of a choice for each is what compilers take long for.
-#define ACTIVATE8(expression) \
-    UNROLL_LOOP for (uint i = 0; i < 8; i++) { \
+// Of `count` numbers, or of the even ones alone. One choice for all of them: the text of a choice for each is what compilers take long
+// for.
+#define ACTIVATE_EACH(v, count, first, expression) \
+    UNROLL_LOOP for (uint i = first; i < (count); i += 2) { \
         const float x = v[i]; \
-        if (i % 2 == 0 || !even_alone) { v[i] = expression; } \
-    } \
-    break
-static inline void activate_each(float *v, uint activation, uint even_alone) {
-    switch (activation) {
-    case ACTIVATION_RELU: ACTIVATE8(x < 0.0f ? 0.0f : x);
-    case ACTIVATION_QUICK_GELU: ACTIVATE8(x * sigmoid_of(x, 2.4554670f));
-    case ACTIVATION_GELU: ACTIVATE8(gelu_of(x));
-    case ACTIVATION_GELU_TANH: ACTIVATE8(x * sigmoid_of(x * (1.0f + 0.044715f * x * x), 2.3022082f));
-    default: break;
+        v[i] = expression; \
     }
-}
+#define ACTIVATE_BY(v, count, even_alone, expression) \
+    ACTIVATE_EACH(v, count, 0, expression) \
+    if (!(even_alone)) { ACTIVATE_EACH(v, count, 1, expression) } \
+    break
+#define ACTIVATE(v, count, activation, even_alone) \
+    switch (activation) { \
+    case ACTIVATION_RELU: ACTIVATE_BY(v, count, even_alone, x < 0.0f ? 0.0f : x); \
+    case ACTIVATION_QUICK_GELU: ACTIVATE_BY(v, count, even_alone, x * sigmoid_of(x, 2.4554670f)); \
+    case ACTIVATION_GELU: ACTIVATE_BY(v, count, even_alone, gelu_of(x)); \
+    case ACTIVATION_GELU_TANH: \
+        ACTIVATE_BY(v, count, even_alone, x * sigmoid_of(x * (1.0f + 0.044715f * x * x), 2.3022082f)); \
+    default: break; \
+    }

@@ -3,7 +3,8 @@
 //
 // A kernel that uses them has a work-group of (32, warps, 1), so that get_local_id(0) is the lane, and declares
 // `SHARED_MEMORY(bytes)` first. Tiles are named by their address in shared memory, a uint: SHARED_ADDRESS plus a number of bytes.
-// All work-items of the work-group reach every macro together.
+// All work-items of the work-group reach every macro together, but for copies, registers and barriers in shared memory, which
+// wgmma/producer.cl gives to some of its warps.
 //
 // Sources: PTX ISA 8.3, "Matrix multiply-accumulate" (fragment layouts), "cp.async", "ldmatrix", "mbarrier", "Asynchronous warpgroup
 // matrix instructions" (descriptors).
@@ -126,6 +127,14 @@ static inline uint barrier_wait(uint address, uint parity, uint patient) {
 
 // What matrix/values.cl has in plain C.
 #define VALUES_IN_PTX 1
+// Compilers were seen to make four loads of one whose words are used apart.
+static inline uint4 load_words4(__global const void *from) {
+    uint4 words;
+    PTX volatile("ld.global.v4.u32 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(words.x), "=r"(words.y), "=r"(words.z), "=r"(words.w)
+                 : "l"(from));
+    return words;
+}
 static inline uint pack_halves(float low, float high) {
     uint pair;
     PTX("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));

@@ -127,19 +127,66 @@ static inline void emulated_step(__local const uchar *memory, float *sums, ulong
     UNROLL_LOOP for (uint i = 0; i < SUMS; i++) { sums[i] = as_float(0x7fc00000u); }
 
 // What becomes of the sums of four warps together, in a kernel's variables: `first_row` and `first_column` of the tile, each warp sixteen
-// rows of it, and the number of its matrix.
+// rows of it, and the number of its matrix. One thing after the other for all sums: what depends on `flags` is looked up once, and
+// what is read from memory is asked for together, of one row of the lane at a time, as registers allow.
 #define FINISH_TILE(first_row, first_column, group) \
-    UNROLL_LOOP for (uint q = 0; q < BLOCK_COLUMNS / 32; q++) { \
-        const uint column = (first_column) + q * 32 + lane % 4 * 8; \
-        EPILOGUE_COLUMNS(column, group) \
-        UNROLL_LOOP for (uint h = 0; h < 2; h++) { \
-            const uint row = (first_row) + warp * 16 + h * 8 + lane / 4; \
-            if (row < rows) { \
-                float v[8]; \
-                UNROLL_LOOP for (uint n = 0; n < 8; n++) { v[n] = sums[(q * 4 + n / 2) * 4 + h * 2 + n % 2] + biases[n]; } \
-                const uint out_row = OUT_ROW(row); \
-                finish8( \
-                    v, factors, ROW(residual, out_row) + (group) * yStep, ROW(y, out_row) + (group) * yStep, column, outputs, flags); \
+    const uint columns_from = (first_column) + lane % 4 * 8; \
+    const uint row_0 = (first_row) + warp * 16 + lane / 4, row_1 = row_0 + 8; \
+    if (flags & FLAG_BIAS) { \
+        UNROLL_LOOP for (uint q = 0; q < BLOCK_COLUMNS / 32; q++) { \
+            float biases[8]; \
+            load_floats8(bias + (group) * biasStep + columns_from + q * 32, biases); \
+            UNROLL_LOOP for (uint n = 0; n < 8; n++) { \
+                sums[SUM_AT(q, 0, n)] += biases[n]; \
+                sums[SUM_AT(q, 1, n)] += biases[n]; \
             } \
+        } \
+    } \
+    ACTIVATE(sums, SUMS, flags & FLAG_ACTIVATION, flags & FLAG_GATED) \
+    GATE(sums, SUMS) \
+    if (flags & FLAG_SCALE) { \
+        UNROLL_LOOP for (uint q = 0; q < BLOCK_COLUMNS / 32; q++) { \
+            SCALE_COLUMNS(columns_from + q * 32) \
+            UNROLL_LOOP for (uint n = 0; n < 8; n++) { \
+                sums[SUM_AT(q, 0, n)] *= factors[n]; \
+                sums[SUM_AT(q, 1, n)] *= factors[n]; \
+            } \
+        } \
+    } \
+    if (!(flags & (FLAG_GATED | FLAG_UNALIGNED)) && (first_column) + BLOCK_COLUMNS <= outputs) { \
+        STORE_ROW(0, row_0, group) \
+        STORE_ROW(1, row_1, group) \
+    } else { \
+        UNROLL_LOOP for (uint q = 0; q < BLOCK_COLUMNS / 32; q++) { \
+            UNROLL_LOOP for (uint h = 0; h < 2; h++) { \
+                const uint row = h ? row_1 : row_0; \
+                if (row < rows) { \
+                    float v[8]; \
+                    UNROLL_LOOP for (uint n = 0; n < 8; n++) { v[n] = sums[SUM_AT(q, h, n)]; } \
+                    store8( \
+                        v, ROW(residual, OUT_ROW(row)) + (group) * yStep, ROW(y, OUT_ROW(row)) + (group) * yStep, \
+                        columns_from + q * 32, outputs, flags); \
+                } \
+            } \
+        } \
+    }
+// Where the sum of column n of eight stands, of the lane's first or second row.
+#define SUM_AT(q, h, n) (((q) * 4 + (n) / 2) * 4 + (h) * 2 + (n) % 2)
+#define STORE_ROW(h, row, group) \
+    if ((row) < rows) { \
+        const uint out_row = OUT_ROW(row); \
+        if (flags & FLAG_RESIDUAL) { \
+            __global const element *residual_from = ROW(residual, out_row) + (group) * yStep + columns_from; \
+            UNROLL_LOOP for (uint q = 0; q < BLOCK_COLUMNS / 32; q++) { \
+                float added[8]; \
+                load_halves8(residual_from + q * 32, added); \
+                UNROLL_LOOP for (uint n = 0; n < 8; n++) { sums[SUM_AT(q, h, n)] += added[n]; } \
+            } \
+        } \
+        __global element *y_to = ROW(y, out_row) + (group) * yStep + columns_from; \
+        UNROLL_LOOP for (uint q = 0; q < BLOCK_COLUMNS / 32; q++) { \
+            float v[8]; \
+            UNROLL_LOOP for (uint n = 0; n < 8; n++) { v[n] = sums[SUM_AT(q, h, n)]; } \
+            store_halves8(y_to + q * 32, v); \
         } \
     }

@@ -84,20 +84,30 @@ __attribute__((reqd_work_group_size(32, WARPS, 1))) __kernel void linear(LINEAR_
     }
     barrier(CLK_LOCAL_MEM_FENCE);
 
-    // The producer's. A lane copies the same piece of every fourth row, for which eight rows are exchanged in two ways. Rows past the
+    // The producer's: a warp's number among its own, the step that it fills next and where. A lane copies the same piece of every fourth row, for which eight rows are exchanged in two ways. Rows past the
     // last repeat it.
     const uint copy_row = lane / 8, copy_chunk = lane % 8;
     const uint copy_even = slots + copy_row * 128 + ((copy_chunk ^ copy_row) << 4);
     const uint copy_odd = slots + (copy_row + 4) * 128 + ((copy_chunk ^ (copy_row + 4)) << 4);
 
-#define PRODUCE_STEP(n, step, place) \
+    const uint filler = warp - CONSUMER_WARPS;
+    uint tile = get_group_id(0), step = filler;
+    uint3 place = tile_place(tile, rowTiles, columnTiles);
+
+    // Step n, which is `step` of `tile` or, past its end, of a later one; then on to the warp's next.
+#define PRODUCE_STEP(n) \
     { \
-        const uint k = (step) * 64; \
+        if (step >= steps) { \
+            tile += step / steps * get_num_groups(0); \
+            step %= steps; \
+            place = tile_place(tile, rowTiles, columnTiles); \
+        } \
+        const uint k = step * 64; \
         const int left = (int)inputs - (int)(k + copy_chunk * 8); \
         const uint count = left >= 8 ? 16 : left > 0 ? left * 2 : 0; \
         __global const element *x_from = ROW(x, 0) + place.z * xStep + copy_chunk * 8 + (count ? k : 0); \
         __global const element *w_from = weight + place.z * weightStep + \
-                                         ((size_t)(place.y / 256) * steps + (step)) * (256 * 64) + place.y % 256 * 64; \
+                                         ((size_t)(place.y / 256) * steps + step) * (256 * 64) + place.y % 256 * 64; \
         patient = BARRIER_WAIT(EMPTY(n), PARITY(n) ^ 1, patient); \
         if (patient) { \
             if (lane == 0) { BULK_COPY(slots + SLOT(n) * STAGE_BYTES + X_BYTES, w_from, (uint)W_BYTES, FULL(n)); } \
@@ -112,6 +122,7 @@ __attribute__((reqd_work_group_size(32, WARPS, 1))) __kernel void linear(LINEAR_
             WARP_BARRIER(); \
             if (lane == 0) { BARRIER_ARRIVE(FULL(n)); } \
         } \
+        step += FILLERS; \
     }
 
     // The consumers'.
@@ -121,59 +132,47 @@ UNROLL_LOOP
     for (uint i = 0; i < SUMS; i++) { sums[i] = 0.0f; }
 
     // Behind MULTIPLY_STEP, the step before is done.
-#define CONSUME_STEP(n, step) \
+#define CONSUME_STEP(n, made_step) \
     { \
         patient = BARRIER_WAIT(FULL(n), PARITY(n), patient); \
         const ulong x_descriptor = descriptor(x_tile + SLOT(n) * STAGE_BYTES); \
         const ulong w_descriptor = descriptor(slots + SLOT(n) * STAGE_BYTES + X_BYTES); \
-        MULTIPLY_STEP(x_descriptor, w_descriptor, (step) > 0); \
-        if ((step) > 0 && lane == 0) { BARRIER_ARRIVE(EMPTY((n) - 1)); } \
+        MULTIPLY_STEP(x_descriptor, w_descriptor, (made_step) > 0); \
+        if ((made_step) > 0 && lane == 0) { BARRIER_ARRIVE(EMPTY((n) - 1)); } \
     }
     // Behind step n - 1, its tile's last.
-#define CONSUME_TILE(n, tile) \
+#define CONSUME_TILE(n, made) \
     { \
         FINISH_STEPS(); \
         if (lane == 0) { BARRIER_ARRIVE(EMPTY((n) - 1)); } \
         if (!patient) { SPOIL_SUMS() } \
-        const uint3 place = tile_place(tile, rowTiles, columnTiles); \
-        FINISH_TILE(place.x, place.y, place.z) \
+        const uint3 made_place = tile_place(made, rowTiles, columnTiles); \
+        FINISH_TILE(made_place.x, made_place.y, made_place.z) \
     }
 
 #if !EMULATED
 
     if (warp >= CONSUMER_WARPS) {
         FEWER_REGISTERS(PRODUCER_REGISTERS);
-        const uint filler = warp - CONSUMER_WARPS, total = filler < FILLERS ? own * steps : 0;
-        uint tile = get_group_id(0), step = filler;
-        uint3 place = tile_place(tile, rowTiles, columnTiles);
-        for (uint n = filler; n < total && patient; n += FILLERS) {
-            if (step >= steps) {
-                tile += step / steps * get_num_groups(0);
-                step %= steps;
-                place = tile_place(tile, rowTiles, columnTiles);
-            }
-            PRODUCE_STEP(n, step, place)
-            step += FILLERS;
+        if (filler < FILLERS) {
+            for (uint n = filler; n < own * steps && patient; n += FILLERS) { PRODUCE_STEP(n) }
         }
     } else {
         MORE_REGISTERS(CONSUMER_REGISTERS);
         uint n = 0;
-        for (uint tile = get_group_id(0); tile < tiles; tile += get_num_groups(0)) {
-            for (uint step = 0; step < steps; step++) {
-                CONSUME_STEP(n, step)
+        for (uint made = get_group_id(0); made < tiles; made += get_num_groups(0)) {
+            for (uint made_step = 0; made_step < steps; made_step++) {
+                CONSUME_STEP(n, made_step)
                 n++;
             }
-            CONSUME_TILE(n, tile)
+            CONSUME_TILE(n, made)
         }
     }
 
 #else
 
     for (uint turn = 0; turn < own * steps + AHEAD; turn++) {
-        if (warp == CONSUMER_WARPS + turn % FILLERS && turn < own * steps) {
-            const uint3 place = tile_place(get_group_id(0) + turn / steps * get_num_groups(0), rowTiles, columnTiles);
-            PRODUCE_STEP(turn, turn % steps, place)
-        }
+        if (filler == turn % FILLERS && turn < own * steps) { PRODUCE_STEP(turn) }
         barrier(CLK_LOCAL_MEM_FENCE);
         if (warp < CONSUMER_WARPS && turn >= AHEAD) {
             const uint n = turn - AHEAD;
