@@ -19,8 +19,8 @@ typedef struct {
 } job;
 
 static void attend(
-    const job *j, const ccpu_segment *s, long head, long first, long rows, const float *keys, float *scores, long pitch,
-    float *tile)
+    const job *j, const ccpu_segment *s, long head, long first, long rows, const float *keys, const float *values,
+    float *scores, long pitch, float *tile)
 {
     const ccpu_kernels *kernels = j->context->kernels;
     const ccpu_attention_shape *shape = &j->shape;
@@ -44,14 +44,13 @@ static void attend(
         long written = ccpu_round_up(visible, kernels->vector);
         if (written < seen) memset(row + written, 0, (size_t)(seen - written) * sizeof(float));
     }
-    const float *values = j->x.values + s->key_first * j->x.pitch + 2 * shape->heads * shape->key_width
-        + head * shape->value_width;
     float *results = j->y.values + query_row * j->y.pitch + head * shape->value_width;
     for (long column = 0; column < shape->value_width; column += kernels->panel) {
         long live = ccpu_min(kernels->panel, shape->value_width - column);
-        // Columns beyond the head's are the next head's, or slack: computed and dropped.
+        // Columns beyond the head's are zeros: computed and dropped.
         long width = ccpu_round_up(live, kernels->vector);
-        kernels->product(rows, seen, scores, pitch, values + column, j->x.pitch, width, tile, width, NULL);
+        kernels->product(
+            rows, seen, scores, pitch, values + column * s->key_count, width, width, tile, width, NULL);
         for (long r = 0; r < rows; r++)
             kernels->scaled(tile + r * width, inverses[r], live, results + r * j->y.pitch + column);
     }
@@ -66,7 +65,10 @@ static void run(void *argument, long index, int worker) {
     long first_block = blocks * part / j->parts, end_block = blocks * (part + 1) / j->parts;
     if (first_block == end_block) return;
     long pitch = ccpu_round_up(s->key_count, CCPU_ALIGNMENT);
-    float *keys = ccpu_scratch_get(j->context, worker, CCPU_SCRATCH_KEYS, (size_t)(pitch * j->shape.key_width));
+    long value_width = j->shape.value_width;
+    float *keys = ccpu_scratch_get(
+        j->context, worker, CCPU_SCRATCH_KEYS,
+        (size_t)(pitch * (j->shape.key_width + ccpu_round_up(value_width, kernels->vector))));
     float *scores = ccpu_scratch_get(
         j->context, worker, CCPU_SCRATCH_TILE, (size_t)(QUERIES * (pitch + kernels->panel)));
     if (!keys || !scores) return;
@@ -80,10 +82,22 @@ static void run(void *argument, long index, int worker) {
             sources, CCPU_FLOAT32, 1, live, j->shape.key_width, ccpu_round_up(live, kernels->vector),
             keys + key * j->shape.key_width);
     }
+    // Values too, in panels: rows of x are so far apart that their lines compete for a few sets of the cache.
+    float *values = keys + pitch * j->shape.key_width;
+    const float *stored_values = j->x.values + s->key_first * j->x.pitch + 2 * j->shape.heads * j->shape.key_width
+        + head * value_width;
+    for (long column = 0; column < value_width; column += kernels->panel) {
+        long live = ccpu_min(kernels->panel, value_width - column), width = ccpu_round_up(live, kernels->vector);
+        float *panel = values + column * s->key_count;
+        for (long key = 0; key < s->key_count; key++, panel += width) {
+            memcpy(panel, stored_values + key * j->x.pitch + column, (size_t)live * sizeof(float));
+            if (live < width) memset(panel + live, 0, (size_t)(width - live) * sizeof(float));
+        }
+    }
     // Blocks depend on the segment's length only; so do the bytes.
     for (long block = first_block; block < end_block; block++) {
         long first = s->query_count * block / blocks, end = s->query_count * (block + 1) / blocks;
-        attend(j, s, head, first, end - first, keys, scores, pitch, scores + QUERIES * pitch);
+        attend(j, s, head, first, end - first, keys, values, scores, pitch, scores + QUERIES * pitch);
     }
 }
 
