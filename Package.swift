@@ -27,7 +27,8 @@ let package = Package(
         .target(
             name: "CLIPGPU",
             dependencies: [
-                "CLIPModel", "CLIPInput", "CLIPHub", "Checkpoints", "CLIPCompute", "BackendTesting", "CPUBackend", "OpenCLBackend",
+                "CLIPModel", "CLIPInput", "CLIPHub", "Checkpoints", "CLIPCompute", "BackendTesting", "CPUBackend",
+                "OpenCLBackend",
                 "CDemoModel",
             ],
             swiftSettings: swift),
@@ -65,7 +66,8 @@ let package = Package(
 
         // Tests
         .testTarget(
-            name: "CLIPInputTests", dependencies: ["CLIPInput", "Checkpoints"], exclude: ["Fixtures"], swiftSettings: swift),
+            name: "CLIPInputTests", dependencies: ["CLIPInput", "Checkpoints"], exclude: ["Fixtures"],
+            swiftSettings: swift),
         .testTarget(
             name: "CheckpointsTests", dependencies: ["Checkpoints"], exclude: ["Fixtures"], swiftSettings: swift),
         .testTarget(
@@ -77,7 +79,8 @@ let package = Package(
             name: "BackendTests", dependencies: ["BackendTesting", "CPUBackend", "OpenCLBackend"],
             swiftSettings: swift),
         .testTarget(
-            name: "CLIPGPUTests", dependencies: ["CLIPGPU", "CLIPHub", "CLIPModel", "CLIPCompute", "Checkpoints"], exclude: ["Fixtures"],
+            name: "CLIPGPUTests", dependencies: ["CLIPGPU", "CLIPHub", "CLIPModel", "CLIPCompute", "Checkpoints"],
+            exclude: ["Fixtures"],
             swiftSettings: swift),
         .testTarget(name: "CommandTests", dependencies: ["clip-gpu"], swiftSettings: swift),
     ],

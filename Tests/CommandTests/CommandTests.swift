@@ -324,7 +324,8 @@ struct CommandTests {
         let plain = try run(["tokenize", "--tokenizer", folder, "--context-length", "6", "--truncate", "a  photo"])
         #expect(plain.status == 0 && plain.output == "[0, 8, 18, 2, 1, 1]\n")
         let cleaned = try run([
-            "tokenize", "--tokenizer", folder, "--clean", "lower", "--context-length", "6", "--truncate", "A &amp; PHOTO",
+            "tokenize", "--tokenizer", folder, "--clean", "lower", "--context-length", "6", "--truncate",
+            "A &amp; PHOTO",
         ])
         let spelt = try run(["tokenize", "--tokenizer", folder, "--context-length", "6", "--truncate", "a & photo"])
         #expect(cleaned.status == 0 && cleaned.output == spelt.output)
