@@ -390,13 +390,13 @@ extension Device {
     ///
     /// - Throws: `CLIPError` with the code `.device` where the device cannot be opened.
     public static func measureProducts(
-        _ device: Device, precision: Precision,
+        _ device: Device, precision: Precision, threads: Int? = nil,
         _ products: [(rows: Int, inputs: Int, outputs: Int, activates: Bool, adds: Bool)], seconds: Double
     ) throws -> [Double] {
         try CLIP.translatingErrors {
             guard
                 case .one(let opened) = try DeviceSelection(
-                    device, precision: precision, threads: nil, strict: true
+                    device, precision: precision, threads: threads, strict: true
                 ).devices
             else { throw CLIPError(.device, "--device \(device) names several devices: name one to measure.") }
             return try products.map { product in

@@ -67,7 +67,8 @@ struct Bench: ParsableCommand {
     func run() throws {
         if !linear.isEmpty {
             let rates = try Device.measureProducts(
-                compute.device, precision: compute.precision, linear.map(\.product), seconds: seconds)
+                compute.device, precision: compute.precision, threads: compute.threads, linear.map(\.product),
+                seconds: seconds)
             for (product, rate) in zip(linear, rates) {
                 try StandardOutput.write(
                     json
