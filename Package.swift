@@ -52,7 +52,9 @@ let package = Package(
         .target(name: "CDemoModel", exclude: ["Model", "MODEL_CARD.md"]),
 
         // The contract, its suite, and the devices
-        .target(name: "CLIPCompute", swiftSettings: swift, linkerSettings: [.linkedLibrary("m")]),
+        .target(
+            name: "CLIPCompute", dependencies: ["CHalves"], swiftSettings: swift, linkerSettings: [.linkedLibrary("m")]),
+        .target(name: "CHalves"),
         .target(name: "BackendTesting", dependencies: ["CLIPCompute"], swiftSettings: swift),
         .target(name: "CLIPKernels", path: "Kernels", exclude: ["OpenCL", "README.md"]),
         .target(name: "CCPU", path: "Backends/CPU/CCPU"),
@@ -61,7 +63,7 @@ let package = Package(
             swiftSettings: swift),
         .target(name: "COpenCL", path: "Backends/OpenCL/COpenCL"),
         .target(
-            name: "OpenCLBackend", dependencies: ["COpenCL", "CLIPKernels", "CLIPCompute"],
+            name: "OpenCLBackend", dependencies: ["COpenCL", "CLIPKernels", "CLIPCompute", "CHalves"],
             path: "Backends/OpenCL/OpenCLBackend", swiftSettings: swift),
 
         // Tests

@@ -60,12 +60,6 @@ static const unsigned char mma_norm[] = {
 static const unsigned char mma_pooledAttention[] = {
 #embed "OpenCL/mma/pooledAttention.cl"
 };
-static const unsigned char wgmma_multiply[] = {
-#embed "OpenCL/wgmma/multiply.cl"
-};
-static const unsigned char wgmma_producer[] = {
-#embed "OpenCL/wgmma/producer.cl"
-};
 static const unsigned char wgmma_linear[] = {
 #embed "OpenCL/wgmma/linear.cl"
 };
@@ -95,7 +89,7 @@ static const CLIPKernelSource sources[] = {
     SOURCE(patches),   SOURCE(pixels), SOURCE(tokens),      SOURCE(averagePool), SOURCE(rows),
     SOURCE(peak),
     SOURCE_IN(nvidia, ptx), SOURCE_IN(matrix, values), SOURCE_IN(matrix, epilogue), SOURCE_IN(mma, linear), SOURCE_IN(mma, attention),
-    SOURCE_IN(mma, norm), SOURCE_IN(mma, pooledAttention), SOURCE_IN(wgmma, multiply), SOURCE_IN(wgmma, producer), SOURCE_IN(wgmma, linear),
+    SOURCE_IN(mma, norm), SOURCE_IN(mma, pooledAttention), SOURCE_IN(wgmma, linear),
     SOURCE_IN(amd, wmma), SOURCE_IN(amd, mfma), SOURCE_IN(intel, dpas), SOURCE_IN(fragments, fragments),
     SOURCE_IN(fragments, linear), SOURCE_IN(fragments, attention),
 };

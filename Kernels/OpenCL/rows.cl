@@ -4,7 +4,9 @@ __attribute__((reqd_work_group_size(LANES, 1, 1))) __kernel void
 selectRows(INPUT(x), INTEGERS(rows), OUTPUT(y), uint columns) {
     __global const element *from = ROW(x, rows[rowsOffset + get_group_id(0)]);
     __global element *to = ROW(y, get_group_id(0));
-    for (uint c = get_local_id(0); c < columns; c += LANES) { STORE(LOAD(from, c), to, c); }
+    const uint whole = columns / 4 * 4;
+    for (uint c = get_local_id(0) * 4; c < whole; c += LANES * 4) { STORE4(LOAD4(from, c), to, c); }
+    for (uint c = whole + get_local_id(0); c < columns; c += LANES) { STORE(LOAD(from, c), to, c); }
 }
 
 // The mean of each segment's keys. A segment is four numbers: first query, queries, first key, keys.

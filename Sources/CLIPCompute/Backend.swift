@@ -37,6 +37,8 @@ package protocol Backend: AnyObject {
 
     /// Rows of activations that fill the device well in one pass, for a model of this width. More is allowed.
     func preferredRows(width: Int) -> Int
+    /// Of so many rows that are left, those of the next pass; at least one, if there are any.
+    func preferredRows(width: Int, of rows: Int) -> Int
     /// Passes that may be in flight at once; at least one.
     var laneCount: Int { get }
     /// Seconds that the device has spent on the passes waited for so far, each from its first operation to its last;
@@ -134,4 +136,8 @@ package struct Ticket: Hashable, Sendable {
     package let number: UInt64
 
     package init(number: UInt64) { self.number = number }
+}
+
+extension Backend {
+    package func preferredRows(width: Int, of rows: Int) -> Int { min(rows, preferredRows(width: width)) }
 }

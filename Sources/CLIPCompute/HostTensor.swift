@@ -1,5 +1,7 @@
 // Weights as they lie in a file: what the model floor hands to a backend at load.
 
+import CHalves
+
 /// How one number is stored.
 package enum ElementType: String, Sendable, CaseIterable {
     case float32, float16, bfloat16, float64
@@ -69,9 +71,7 @@ package struct HostTensor {
         case .float32:
             UnsafeMutableRawPointer(target).copyMemory(from: source, byteCount: destination.count * 4)
         case .float16:
-            for i in 0..<destination.count {
-                target[i] = Float(Float16(bitPattern: source.loadUnaligned(fromByteOffset: i * 2, as: UInt16.self)))
-            }
+            ch_floats(target, source, destination.count)
         case .bfloat16:
             for i in 0..<destination.count {
                 let bits = source.loadUnaligned(fromByteOffset: i * 2, as: UInt16.self)

@@ -100,8 +100,10 @@ package final class CLIPEncoder<B: Backend>: ImageTextEncoder {
         return try job { job in
             var first = 0
             // Full passes, then the rest: a pass of equal parts would fill the device less well in each.
+            let (width, perPicture) = configuration.vision.rows
             while first < pixels.count {
-                let count = min(preferredImages, pixels.count - first)
+                let left = pixels.count - first
+                let count = min(left, max(1, backend.preferredRows(width: width, of: left * perPicture) / perPicture))
                 passes.makeRoom(backend)
                 try backend.begin()
                 let rows = try vision(pixels.pictures(first..<(first + count)), backend)
@@ -121,13 +123,16 @@ package final class CLIPEncoder<B: Backend>: ImageTextEncoder {
         }
         return try job { job in
             var first = 0
+            var left = sentences.reduce(0) { $0 + $1.ids.count }
             while first < sentences.count {
                 var end = first + 1
                 var tokens = sentences[first].ids.count
-                while end < sentences.count, tokens + sentences[end].ids.count <= preferredTokens {
+                let most = backend.preferredRows(width: configuration.text.transformer.width, of: left)
+                while end < sentences.count, tokens + sentences[end].ids.count <= most {
                     tokens += sentences[end].ids.count
                     end += 1
                 }
+                left -= tokens
                 passes.makeRoom(backend)
                 try backend.begin()
                 let rows = try text(sentences[first..<end], backend)

@@ -17,13 +17,11 @@ struct OpenCLConfiguration: Sendable, CustomTestStringConvertible {
     let family: OpenCLOptions.Family
     /// Emulated where the device has not got it.
     var step: MatrixStep?
-    /// Instead of the step's table.
-    var tiles: [MatrixTile]?
     let cases: [ConformanceCase]
 
     var testDescription: String {
         "\(device.identifier) \(device.name) (\(device.platform)) \(precision.rawValue) \(family.rawValue)"
-            + (tiles.map { " \($0)" } ?? step.map { " \($0.rawValue)" } ?? "")
+            + (step.map { " \($0.rawValue)" } ?? "")
     }
 
     /// Every device with the kernels meant for it on all cases, and with the others on the quick ones.
@@ -54,14 +52,7 @@ struct OpenCLConfiguration: Sendable, CustomTestStringConvertible {
                     }
                     let configuration = OpenCLConfiguration(
                         device: device, precision: precision, family: family, step: step, cases: cases)
-                    var configurations = [configuration]
-                    if step == .wgmma {
-                        // Its other kernel, with the tile that emulation is quickest with.
-                        var other = configuration
-                        other.tiles = MatrixTile("wgmma 128x64x64x6 producer").map { [$0] }
-                        configurations.append(other)
-                    }
-                    all += configurations.filter { one in words.allSatisfy { one.testDescription.contains($0) } }
+                    if words.allSatisfy({ configuration.testDescription.contains($0) }) { all.append(configuration) }
                 }
             }
         }
@@ -89,7 +80,6 @@ struct OpenCLConfiguration: Sendable, CustomTestStringConvertible {
         var options = OpenCLOptions()
         options.family = configuration.family
         options.matrixSteps = configuration.step.map { [$0] } ?? []
-        options.matrixTiles = configuration.tiles
         options.emulatesMatrixSteps = !configuration.device.matrixSteps.contains { $0 == configuration.step }
         let backend = try OpenCLBackend(
             deviceIndex: configuration.device.index, precision: configuration.precision, options: options)
@@ -267,8 +257,8 @@ struct OpenCLProgramTests {
         #expect(try open().notices == first.notices)
     }
 
-    @Test("tiles with a producer pass their self-check and give the bytes of the others of their step")
-    func producers() throws {
+    @Test("tiles of wgmma give the same bytes, whether a work-group makes one or all of them")
+    func wgmmaTiles() throws {
         let device = try OpenCLDevices.all()[0]
         func open(_ tile: String) throws -> OpenCLBackend {
             var options = OpenCLOptions()
@@ -279,11 +269,14 @@ struct OpenCLProgramTests {
             return try OpenCLBackend(deviceIndex: device.index, precision: .fp16, options: options)
         }
         let expected = try product(on: open("64x64x64x4"), rows: 300, outputs: 150)
-        for tile in MatrixTile.producers {
+        for tile in ["64x32x64x3", "128x64x64x3 overlaps", "64x64x64x8 overlaps", "128x128x64x2"] {
             let backend = try open(tile)
             #expect(backend.notices == [])
             #expect(backend.tilesInUse.map(\.description) == ["wgmma \(tile)"])
-            #expect(try product(on: backend, rows: 300, outputs: 150) == expected, "\(tile)")
+            for most in [nil, 1, 3] {
+                backend.mostProductGroups = most
+                #expect(try product(on: backend, rows: 300, outputs: 150) == expected, "\(tile), \(most ?? 0)")
+            }
         }
     }
 
@@ -312,8 +305,7 @@ struct OpenCLProgramTests {
         }
         for text in [
             "", "mma", "mma 128x128", "mma 128x128x32x3", "mma 100x128x32x3 64x64", "mma 128x128x48x3 64x64",
-            "wgmma 128x512x64x4", "wgmma 128x256x64x2 overlaps", "wgmma 64x256x64x4 producer",
-            "wgmma 128x256x64x5 producer", "mma 128x128x32x3 64x64 producer", "dpas16 128x128x32x3 32x64",
+            "wgmma 128x512x64x4", "wgmma 128x256x64x2 overlaps", "wgmma 192x256x64x4", "dpas16 128x128x32x3 32x64",
             "wmma11 128x128x32x2 64x64 overlaps",
             "mfma 128x128x32x2 16x16",
         ] {
@@ -397,6 +389,16 @@ struct OpenCLProgramTests {
         #expect(use(pictures: 128) == 72)
         #expect(use(pictures: 256) == 85)
         #expect(use(pictures: 225) == 100)
+    }
+
+    @Test("what is left is one pass where it fills the units, else as much as does")
+    func passOfWhatIsLeft() {
+        let tiles = MicroBatch(computeUnits: 132, tileRows: 128, tileColumns: 256)
+        func pass(pictures: Int) -> Int { tiles.pass(of: pictures * 50, preferred: 16896, width: 768) }
+        #expect(pass(pictures: 1000) == 16896 && pass(pictures: 337) == 337 * 50)
+        #expect(pass(pictures: 225) == 225 * 50 && pass(pictures: 112) == 112 * 50)
+        #expect(pass(pictures: 256) == 2 * 5632 && pass(pictures: 128) == 5632)
+        #expect(pass(pictures: 31) == 31 * 50 && pass(pictures: 1) == 50)
     }
 
     @Test("nothing waits between begin and submit, and passes keep the device busy", arguments: OpenCLPassTests.devices)

@@ -32,8 +32,7 @@ package struct KernelVariant: Sendable {
                     registers: min(255, 65536 / items), dynamicMemory: dynamicMemory, groupSize: groupSize))
         }
         for step in MatrixStep.allCases {
-            let producers = step == .wgmma ? MatrixTile.producers.compactMap { MatrixTile("wgmma \($0)") } : []
-            for tile in MatrixTile.table(step) + producers {
+            for tile in MatrixTile.table(step) {
                 let isLarge = step.isNvidia && tile.sharedMemory > 48 << 10
                 try add(
                     "linear \(tile)", step.files("linear"),
@@ -66,7 +65,8 @@ package struct KernelVariant: Sendable {
         try add(
             "attention tiled", ["attention"],
             [("KEY_WIDTH", 64), ("VALUE_WIDTH", 64), ("TILED", 1), ("KEY_TILE", 32), ("GROUP_QUERIES", 64)], items: 64)
-        for file in ["norm", "patches", "pixels", "tokens", "averagePool", "rows", "pooledAttention"] {
+        for pixels in [1, 2, 4] { try add("patches \(pixels)", ["patches"], [("PIXELS", pixels)], items: 64) }
+        for file in ["norm", "pixels", "tokens", "averagePool", "rows", "pooledAttention"] {
             try add(file, [file], [], items: 64)
         }
         return all

@@ -3,6 +3,7 @@
 
 import CLIPCompute
 import COpenCL
+import Dispatch
 
 /// A weight matrix in the kernel's layout with what its epilogue needs.
 final class ProductWeights {
@@ -91,14 +92,27 @@ struct NormFold {
         bias = norm.bias?.floats()
     }
 
-    /// Adds W·b to the bias of the given weight row, and scales the row.
-    func apply(_ row: UnsafeMutableBufferPointer<Float>, _ rowBias: inout Float) {
-        if let bias {
-            var sum = Double(rowBias)
-            for k in row.indices { sum += Double(row[k]) * Double(bias[k]) }
-            rowBias = Float(sum)
+    /// Adds W·b to the biases of the weight's rows, and scales the rows.
+    func apply(
+        _ weight: UnsafeMutableBufferPointer<Float>, inputs: Int, _ biases: UnsafeMutableBufferPointer<Float>
+    ) {
+        // Addresses as numbers: pointers may not be handed to other threads, and these wait for the end here.
+        let (rows, sums) = (UInt(bitPattern: weight.baseAddress), UInt(bitPattern: biases.baseAddress))
+        let (count, share) = (biases.count, 64)
+        DispatchQueue.concurrentPerform(iterations: (count + share - 1) / share) { part in
+            guard let rows = UnsafeMutablePointer<Float>(bitPattern: rows),
+                let sums = UnsafeMutablePointer<Float>(bitPattern: sums)
+            else { return }
+            for index in (part * share)..<min(count, (part + 1) * share) {
+                let row = rows + index * inputs
+                if let bias {
+                    var sum = Double(sums[index])
+                    for k in 0..<inputs { sum += Double(row[k]) * Double(bias[k]) }
+                    sums[index] = Float(sum)
+                }
+                for k in 0..<inputs { row[k] *= gain[k] }
+            }
         }
-        for k in row.indices { row[k] *= gain[k] }
     }
 }
 
@@ -129,10 +143,7 @@ extension OpenCLBackend {
         var biases = bias ?? [Float](repeating: 0, count: rowCount)
         if let fold {
             weight.withUnsafeMutableBufferPointer { all in
-                for row in 0..<rowCount {
-                    fold.apply(
-                        UnsafeMutableBufferPointer(rebasing: all[(row * inputs)..<((row + 1) * inputs)]), &biases[row])
-                }
+                biases.withUnsafeMutableBufferPointer { biases in fold.apply(all, inputs: inputs, biases) }
             }
         }
         let hasBias = bias != nil || fold?.bias != nil

@@ -1,7 +1,9 @@
 // The product with matrix instructions: weights in its layout, and its launch. Kernels: Kernels/OpenCL/wgmma/linear.cl,
-// wgmma/producer.cl, mma/linear.cl, fragments/linear.cl and matrix/epilogue.cl.
+// mma/linear.cl, fragments/linear.cl and matrix/epilogue.cl.
 
+import CHalves
 import CLIPCompute
+import Dispatch
 
 extension OpenCLBackend {
     /// Columns and inputs of a weight are padded to multiples of these, whatever the tile.
@@ -18,16 +20,27 @@ extension OpenCLBackend {
         let depth = Self.padded(inputs, to: Self.paddedInputs)
         let groups = columns == 0 ? 0 : order.count / columns
         let count = groups * padded * depth
+        let share = 64
         return [UInt16](unsafeUninitializedCapacity: count) { packed, initialized in
             weight.withUnsafeBufferPointer { weight in
-                for place in 0..<(groups * padded) {
-                    let (group, column) = (place / padded, step.column(at: place % padded))
-                    let used = column < columns ? inputs : 0
-                    let from = used > 0 ? order[group * columns + column] * inputs : 0
-                    for start in stride(from: 0, to: depth, by: 8) {
-                        let to = step.offset(place: place, start: start, depth: depth)
-                        for k in 0..<8 {
-                            packed[to + k] = start + k < used ? Float16(weight[from + start + k]).bitPattern : 0
+                // Addresses as numbers: pointers may not be handed to other threads, and these wait for the end here.
+                let (from, to) = (UInt(bitPattern: weight.baseAddress), UInt(bitPattern: packed.baseAddress))
+                DispatchQueue.concurrentPerform(iterations: groups * padded / share) { part in
+                    guard let from = UnsafePointer<Float>(bitPattern: from),
+                        let to = UnsafeMutablePointer<UInt16>(bitPattern: to)
+                    else { return }
+                    withUnsafeTemporaryAllocation(of: UInt16.self, capacity: depth) { row in
+                        guard let halves = row.baseAddress else { return }
+                        for place in (part * share)..<((part + 1) * share) {
+                            let (group, column) = (place / padded, step.column(at: place % padded))
+                            row.initialize(repeating: 0)
+                            if column < columns {
+                                ch_halves(halves, from + order[group * columns + column] * inputs, inputs)
+                            }
+                            for start in stride(from: 0, to: depth, by: 8) {
+                                (to + step.offset(place: place, start: start, depth: depth))
+                                    .update(from: halves + start, count: 8)
+                            }
                         }
                     }
                 }
@@ -58,13 +71,14 @@ extension OpenCLBackend {
         let kernel = try matrixProgram(tile).kernel("linear")
         var counts = ((x.rows + tile.rows - 1) / tile.rows, (columns + tile.columns - 1) / tile.columns, groups.count)
         let (rowTiles, columnTiles) = (counts.0, counts.1)
+        let makesSeveral = tile.step == .wgmma
         let tiles = rowTiles * columnTiles * groups.count
-        if tile.hasProducer {
-            // A work-group to a multiprocessor, which makes several tiles.
+        if makesSeveral {
             guard tiles <= Int(Int32.max) else {
                 throw BackendError(.unsupported, "a product of \(x.rows) rows is too large; use smaller batches")
             }
-            counts = (min(tiles, producerGroups ?? units * tile.resident), 1, 1)
+            // As many work-groups as the device holds at once, each of which makes tile after tile.
+            counts = (min(tiles, mostProductGroups ?? units * tile.resident), 1, 1)
         }
         try run(kernel, groups: counts, items: tile.step.lanes, itemRows: tile.warps) { call in
             call.matrix(x)
@@ -76,7 +90,7 @@ extension OpenCLBackend {
             call.ulong(groups.count > 1 ? weights.weightStep : 0)
             call.uint(groups.yStep)
             call.uint(groups.count > 1 ? weights.biasStep : 0)
-            if tile.hasProducer {
+            if makesSeveral {
                 call.uint(rowTiles)
                 call.uint(columnTiles)
                 call.uint(tiles)
@@ -108,10 +122,10 @@ extension OpenCLBackend {
         // More steps than slots, inputs that do not fill one, columns and rows over a tile's edge.
         try checkLinear(rows: 150, inputs: 328, outputs: 300, layout: .matrix)
         try checkLinear(rows: 7, inputs: 45, outputs: 70, layout: .matrix)
-        guard matrixTiles.contains(where: \.hasProducer) else { return }
+        guard matrixStep == .wgmma else { return }
         // All tiles by one work-group: one that follows another, and the slots of both.
-        producerGroups = 1
-        defer { producerGroups = nil }
+        mostProductGroups = 1
+        defer { mostProductGroups = nil }
         try checkLinear(rows: 150, inputs: 328, outputs: 300, layout: .matrix)
         try checkLinear(rows: 150, inputs: 45, outputs: 300, layout: .matrix)
     }

@@ -3,7 +3,7 @@
 
 /// Instructions that a product of halves can be built from, best first among those of one maker.
 package enum MatrixStep: String, Sendable, CaseIterable {
-    /// NVIDIA's `wgmma` on tiles in shared memory, four warps together: sm_90a. Kernels: wgmma/linear.cl, wgmma/producer.cl.
+    /// NVIDIA's `wgmma` on tiles in shared memory, four warps together: sm_90a. Kernel: wgmma/linear.cl.
     case wgmma
     /// NVIDIA's `mma.sync` on tiles of one warp: sm_80 and later. Kernel: mma/linear.cl.
     case mma
@@ -81,9 +81,7 @@ package enum MatrixStep: String, Sendable, CaseIterable {
             case .wmma11, .wmma12: ["amd/wmma", "fragments/fragments"]
             }
         let folder = isNvidia ? (name == "linear" ? rawValue : "mma") : "fragments"
-        // Of these two products for wgmma the tile takes one.
-        let products = folder == "wgmma" ? ["wgmma/multiply", "wgmma/producer"] : []
-        return instructions + ["matrix/values"] + (name == "linear" ? ["matrix/epilogue"] : []) + products + [
+        return instructions + ["matrix/values"] + (name == "linear" ? ["matrix/epilogue"] : []) + [
             "\(folder)/\(name)"
         ]
     }

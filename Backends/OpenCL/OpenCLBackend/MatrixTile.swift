@@ -14,19 +14,16 @@ package struct MatrixTile: Sendable, Hashable, CustomStringConvertible {
     package var stages: Int
     /// A step is multiplied while the next is begun; `wgmma` only.
     package var overlaps: Bool
-    /// Some warps copy and the others multiply, and a work-group makes tile after tile; `wgmma` only.
-    package var hasProducer: Bool
     /// Work-groups that a multiprocessor holds at once, and the rate that it reaches with them relative to the best tile: what the
-    /// choice by the number of rows reckons with. Estimated, not yet measured.
+    /// choice by the number of rows reckons with. Those of `wgmma` were measured; see Kernels/README.md.
     package var resident: Int
     package var rate: Double
 
     package init(
         step: MatrixStep, rows: Int, columns: Int, warpRows: Int = 64, warpColumns: Int = 64, depth: Int, stages: Int,
-        overlaps: Bool = false, hasProducer: Bool = false, resident: Int = 1, rate: Double = 1
+        overlaps: Bool = false, resident: Int = 1, rate: Double = 1
     ) {
         self.overlaps = overlaps
-        self.hasProducer = hasProducer
         self.step = step
         self.rows = rows
         self.columns = columns
@@ -55,12 +52,12 @@ package struct MatrixTile: Sendable, Hashable, CustomStringConvertible {
             return [
                 tile(128, 256, depth: 64, stages: 4, overlaps: true),
                 tile(128, 128, depth: 64, stages: 3, resident: 2, rate: 0.9),
-                tile(64, 64, depth: 64, stages: 4, resident: 3, rate: 0.5),
+                tile(64, 64, depth: 64, stages: 8, overlaps: true, rate: 0.5),
+                tile(64, 32, depth: 64, stages: 8, overlaps: true, resident: 2, rate: 0.3),
             ]
         case .mma:
             return [
-                tile(128, 256, depth: 32, stages: 4),
-                tile(128, 128, depth: 32, stages: 3, resident: 2, rate: 0.9),
+                tile(128, 128, depth: 32, stages: 3, resident: 2),
                 tile(64, 64, warp: (32, 32), depth: 64, stages: 3, resident: 3, rate: 0.6),
                 tile(32, 64, warp: (16, 32), depth: 64, stages: 4, resident: 4, rate: 0.35),
             ]
@@ -87,26 +84,19 @@ package struct MatrixTile: Sendable, Hashable, CustomStringConvertible {
         }
     }
 
-    /// Tiles of `wgmma` with a producer: not in the table until they were measured; see Kernels/README.md.
-    package static let producers = [
-        "128x256x64x4 producer", "128x256x64x3 producer", "128x128x64x6 producer", "128x128x64x4 producer",
-        "128x64x64x6 producer",
-    ]
-
     /// What `clip-gpu tune` measures on a device: legal tiles of a step that it can hold.
     package static func tunable(_ step: MatrixStep, on device: OpenCLDeviceDescription) -> [MatrixTile] {
         let texts: [String]
         switch step {
         case .wgmma:
-            texts =
-                [
-                    "128x256x64x4", "128x256x64x3", "128x256x64x3 overlaps", "128x128x64x4 overlaps", "128x128x64x4",
-                    "128x128x64x6 overlaps", "64x256x64x4 overlaps", "64x256x64x5 overlaps", "64x128x64x4 overlaps",
-                    "64x128x64x4",
-                ] + producers
+            texts = [
+                "128x256x64x4", "128x256x64x3", "128x256x64x3 overlaps", "128x128x64x4 overlaps", "128x128x64x4",
+                "128x128x64x6 overlaps", "128x128x64x3 overlaps", "64x256x64x4 overlaps", "64x256x64x5 overlaps",
+                "64x128x64x4 overlaps", "64x128x64x4", "64x64x64x8", "64x64x64x4",
+            ]
         case .mma:
             texts = [
-                "256x128x32x4 64x64", "128x256x64x3 64x64", "128x128x32x4 64x64", "128x128x64x3 64x64",
+                "256x128x32x4 64x64", "128x256x32x4 64x64", "128x256x64x3 64x64", "128x128x32x4 64x64", "128x128x64x3 64x64",
                 "128x128x32x3 64x32", "128x128x32x4 64x32", "64x128x32x4 32x64", "64x128x64x3 32x64",
                 "64x64x32x4 32x32",
             ]
@@ -127,11 +117,11 @@ package struct MatrixTile: Sendable, Hashable, CustomStringConvertible {
     }
 
     /// "mma 128x256x32x4 64x64": step, rows x columns x depth x stages, and for all but `wgmma` the warp's rows x columns;
-    /// "wgmma 128x256x64x4 overlaps" or "wgmma 128x256x64x4 producer", which overlaps as well. Nothing for a tile that is not legal.
+    /// "wgmma 128x256x64x4 overlaps". Nothing for a tile that is not legal.
     package init?(_ text: String) {
         let words = text.split(separator: " ")
         guard let step = words.first.flatMap({ MatrixStep(rawValue: String($0)) }) else { return nil }
-        let numbers = words.dropFirst().filter { $0 != "overlaps" && $0 != "producer" }.map {
+        let numbers = words.dropFirst().filter { $0 != "overlaps" }.map {
             $0.split(separator: "x").compactMap { Int($0) }
         }
         guard let block = numbers.first, block.count == 4, step == .wgmma || numbers.count == 2 && numbers[1].count == 2
@@ -139,7 +129,7 @@ package struct MatrixTile: Sendable, Hashable, CustomStringConvertible {
         self.init(
             step: step, rows: block[0], columns: block[1], warpRows: step == .wgmma ? 64 : numbers[1][0],
             warpColumns: step == .wgmma ? 64 : numbers[1][1], depth: block[2], stages: block[3],
-            overlaps: words.contains("overlaps") || words.contains("producer"), hasProducer: words.contains("producer"))
+            overlaps: words.contains("overlaps"))
         guard isLegal else { return nil }
         // What the table knows of it, where it stands there.
         if let known = Self.table(step).first(where: { $0.description == description }) { self = known }
@@ -147,20 +137,19 @@ package struct MatrixTile: Sendable, Hashable, CustomStringConvertible {
 
     package var description: String {
         "\(step.rawValue) \(rows)x\(columns)x\(depth)x\(stages)"
-            + (step != .wgmma ? " \(warpRows)x\(warpColumns)" : hasProducer ? " producer" : overlaps ? " overlaps" : "")
+            + (step != .wgmma ? " \(warpRows)x\(warpColumns)" : overlaps ? " overlaps" : "")
     }
 
-    /// Whether the kernel can be built for it; see the tops of wgmma/multiply.cl, wgmma/producer.cl, mma/linear.cl and fragments/linear.cl.
+    /// Whether the kernel can be built for it; see the tops of wgmma/linear.cl, mma/linear.cl and fragments/linear.cl.
     var isLegal: Bool {
         guard rows > 0, columns > 0, warpRows > 0, warpColumns > 0, depth > 0, stages > 0, 256 % columns == 0 else {
             return false
         }
         if step == .wgmma {
-            return [64, 128].contains(rows) && [64, 128, 256].contains(columns) && depth == 64
-                && (overlaps ? 3 : 2)...8 ~= stages && (!hasProducer || overlaps && rows == 128)
-                && sharedMemory <= 227 << 10
+            return [64, 128].contains(rows) && [32, 64, 128, 256].contains(columns) && depth == 64
+                && (overlaps ? 3 : 2)...8 ~= stages                && sharedMemory <= 227 << 10
         }
-        guard [32, 64].contains(depth), !overlaps, !hasProducer, rows % warpRows == 0, columns % warpColumns == 0,
+        guard [32, 64].contains(depth), !overlaps, rows % warpRows == 0, columns % warpColumns == 0,
             warps * step.lanes <= 1024, rows * depth / 8 % (warps * step.lanes) == 0
         else { return false }
         if let unit = step.unit {
@@ -173,7 +162,7 @@ package struct MatrixTile: Sendable, Hashable, CustomStringConvertible {
     }
 
     /// Warps, or sub-groups, of one work-group.
-    var warps: Int { step == .wgmma ? rows / 16 + (hasProducer ? 4 : 0) : rows / warpRows * (columns / warpColumns) }
+    var warps: Int { step == .wgmma ? rows / 16 : rows / warpRows * (columns / warpColumns) }
 
     /// Bytes of shared memory of one work-group.
     package var sharedMemory: Int {
@@ -188,10 +177,6 @@ package struct MatrixTile: Sendable, Hashable, CustomStringConvertible {
     var knobs: [(String, Int)] {
         var knobs = [("BLOCK_ROWS", rows), ("BLOCK_COLUMNS", columns), ("DEPTH", depth), ("WARPS", warps)]
         if step.isNvidia { knobs += [("STAGES", stages), ("PENDING", stages - 2 - (overlaps ? 1 : 0))] }
-        if step == .wgmma { knobs.append(("PRODUCER", hasProducer ? 1 : 0)) }
-        // Of 65536 registers, 12 warps can have 168 to a work-item. Both kinds together take less by 16 to each: growing waits without an
-        // end for registers that are not there.
-        if hasProducer { knobs += [("REGISTERS", 168), ("PRODUCER_REGISTERS", 40), ("CONSUMER_REGISTERS", 208)] }
         return knobs
             + (step == .wgmma
                 ? [("OVERLAP", overlaps ? 1 : 0)] : [("WARP_ROWS", warpRows), ("WARP_COLUMNS", warpColumns)])

@@ -40,4 +40,13 @@ package struct MicroBatch: Sendable {
         let best = scored.map(\.use).max() ?? 0
         return scored.first { $0.use >= best - 0.005 }?.rows ?? range.lowerBound
     }
+
+    /// Of so many rows that are left, those of the next pass: all that a pass prefers; fewer whole if they fill the units, else as many as
+    /// fill them to the end, and the rest in a pass of its own.
+    package func pass(of rows: Int, preferred: Int, width: Int) -> Int {
+        if rows >= preferred { return preferred }
+        if utilisation(rows: rows, width: width) >= 0.93 { return rows }
+        let unit = self.rows(width: width, within: min(4096, preferred)...preferred)
+        return rows > unit ? rows / unit * unit : rows
+    }
 }

@@ -1,5 +1,6 @@
 // The OpenCL backend: a device, its lanes and programs. The operations are in files of their own names.
 
+import CHalves
 import CLIPCompute
 import CLIPKernels
 import COpenCL
@@ -76,8 +77,8 @@ package final class OpenCLBackend: Backend {
     package private(set) var matrixStep: MatrixStep?
     /// Its tiles that passed their self-check.
     private(set) var matrixTiles: [MatrixTile] = []
-    /// Work-groups of a product with a producer; none: one to a compute unit.
-    var producerGroups: Int?
+    /// Work-groups of a product that may have fewer than tiles; none: as many as the device holds.
+    package var mostProductGroups: Int?
     /// Those among them whose shared memory is an argument of the kernel.
     private(set) var sharesByArgument: Set<MatrixTile> = []
     let emulatesMatrixSteps: Bool
@@ -201,13 +202,24 @@ package final class OpenCLBackend: Backend {
     }
 
     package func preferredRows(width: Int) -> Int {
-        // No more than 256 MiB to a matrix four times as wide in floats.
-        let most = max(64, (64 << 20) / (4 * max(width, 1)))
-        if description.kind == .cpu { return min(1600, most) }
-        let tiles = MicroBatch(
+        if description.kind == .cpu { return min(1600, max(64, (16 << 20) / max(width, 1))) }
+        // Work-groups of one column of tiles on all units: what a kernel takes to begin and to end is then little of its time. All lanes
+        // together take a quarter of the memory at most; a block has some ten matrices of its width.
+        let memory = Int(clamping: description.memory) / 4 / (laneCount * 10 * max(width, 1) * elementSize)
+        let most = max(64, min(memory, Int(clamping: description.largestAllocation) / (4 * max(width, 1) * elementSize)))
+        let wanted = max(4096, description.computeUnits * microBatch.tileRows)
+        return microBatch.rows(width: width, within: min(wanted * 3 / 4, most)...min(wanted * 5 / 4, most))
+    }
+
+    package func preferredRows(width: Int, of rows: Int) -> Int {
+        let preferred = preferredRows(width: width)
+        return description.kind == .cpu ? min(rows, preferred) : microBatch.pass(of: rows, preferred: preferred, width: width)
+    }
+
+    private var microBatch: MicroBatch {
+        MicroBatch(
             computeUnits: description.computeUnits, tileRows: matrixTiles.first?.rows ?? linearTile.groupRows,
             tileColumns: matrixTiles.first?.columns ?? linearTile.panel)
-        return tiles.rows(width: width, within: min(4096, most)...min(16384, most))
     }
 
     /// Programs built from source and programs read from the cache so far.
@@ -444,11 +456,20 @@ package final class OpenCLBackend: Backend {
         }.get()
     }
 
+    private func halves(_ values: [Float]) -> [UInt16] {
+        [UInt16](unsafeUninitializedCapacity: values.count) { halves, initialized in
+            values.withUnsafeBufferPointer { values in
+                if let from = values.baseAddress, let to = halves.baseAddress { ch_halves(to, from, values.count) }
+            }
+            initialized = values.count
+        }
+    }
+
     /// The same, stored as the precision says.
     func elementBuffer(_ values: [Float], for what: String) throws(BackendError) -> Buffer {
         elementSize == 4
             ? try weightBuffer(values, for: what)
-            : try weightBuffer(values.map { Float16($0).bitPattern }, for: what)
+            : try weightBuffer(halves(values), for: what)
     }
 
     /// A small vector of floats, or zeros' buffer where there is none.

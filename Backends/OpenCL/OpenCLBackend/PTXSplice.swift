@@ -1,10 +1,9 @@
 // Puts instructions into PTX that the driver's compiler does not know.
 //
 // NVIDIA's OpenCL compiles for sm_90 and assembles its own text, so that what needs sm_90a cannot stand in a kernel. A kernel
-// (wgmma/multiply.cl) carries such instructions as comments that begin with `//@`, with their operands filled in by the compiler. The
+// (wgmma/linear.cl) carries such instructions as comments that begin with `//@`, with their operands filled in by the compiler. The
 // program's binary is its PTX: the comments become instructions, the target sm_90a, and the text goes back as a binary. Hans
-// Pabst's LIBXSTREAM showed the way. A comment that begins with `//@entry` carries a directive for the kernel it stands in, which PTX
-// wants in front of the kernel's body: `.maxnreg`, without which setmaxnreg may have no effect.
+// Pabst's LIBXSTREAM showed the way.
 
 /// A pure function of text, so that it is tested without a driver.
 package enum PTXSplice {
@@ -23,30 +22,22 @@ package enum PTXSplice {
     }
 
     static let marker = "//@ "
-    static let entryMarker = "//@entry "
 
     /// The text with its marked instructions in force and sm_90a for its target.
     package static func spliced(_ text: String) throws(Failure) -> String {
         var hasTarget = false
         var markers = 0
         var lines: [Substring] = []
-        /// The line at which the body of the kernel begins.
-        var body: Int?
         for line in text.split(separator: "\n", omittingEmptySubsequences: false) {
             let words = line.split { $0 == " " || $0 == "\t" || $0 == "," }
             if words.first == ".target", words.count > 1 {
                 guard words[1] == "sm_90" || words[1] == "sm_90a" else { throw .target(String(words[1])) }
                 hasTarget = true
                 lines.append(Substring(line.replacing(words[1], with: "sm_90a", maxReplacements: 1)))
-            } else if let at = line.firstRange(of: entryMarker) {
-                guard let start = body else { throw .notPTX }
-                lines.insert(line[at.upperBound...], at: start)
-                body = start + 1
             } else if let at = line.firstRange(of: marker) {
                 markers += 1
                 lines.append(Substring(line[..<at.lowerBound] + line[at.upperBound...]))
             } else {
-                if line == "{" { body = lines.count }
                 lines.append(line)
             }
         }

@@ -49,7 +49,8 @@ extension OpenCLBackend {
             patches.positions == nil || patches.positionCount == perPicture,
             "\(patches.positionCount) positions for \(perPicture) rows")
         let y = try matrix(rows: pixels.count * perPicture, columns: patches.width)
-        let program = try programs.program(["patches"])
+        let neighbours = [4, 2].first { patches.patch % $0 == 0 } ?? 1
+        let program = try programs.program(["patches"], [("PIXELS", neighbours)])
         let begin = try program.kernel("beginPatches")
         try run(begin, groups: (perPicture, pixels.count, 1), items: rowLanes) { call in
             call.matrix(y)
@@ -63,7 +64,7 @@ extension OpenCLBackend {
         let unfolded = try matrix(rows: pixels.count * across * down, columns: inputs)
         let (region, isFloat) = try upload(pixels)
         let unfold = try program.kernel("unfoldPatches")
-        try run(unfold, groups: (across * down, patches.patch, pixels.count), items: rowLanes) { call in
+        try run(unfold, groups: (1, patches.patch * down, pixels.count), items: rowLanes) { call in
             bindPixels(&call, region, isFloat)
             call.matrix(unfolded)
             call.uint(pixels.height)

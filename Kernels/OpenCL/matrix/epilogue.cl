@@ -60,7 +60,7 @@ UNROLL_LOOP
 static inline void finish8(
     float *v, const float *factors, __global const element *residual, __global element *y, uint column, uint outputs,
     uint flags) {
-    ACTIVATE(v, 8, flags & FLAG_ACTIVATION, flags & FLAG_GATED)
+    ACTIVATE(v, 8, 2, flags & FLAG_ACTIVATION, flags & FLAG_GATED)
     GATE(v, 8)
     if (flags & FLAG_SCALE) {
 UNROLL_LOOP

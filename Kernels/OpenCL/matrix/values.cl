@@ -61,32 +61,74 @@ static inline void load_floats8(__global const float *from, float *v) {
 }
 
 // Activations from few instructions, for results that are rounded to halves. The error function is Abramowitz and Stegun's 7.1.26,
-// absolute error 1.5e-7.
-static inline float sigmoid_of(float x, float by_log2e) { return reciprocal(1.0f + power2(-by_log2e * x)); }
-static inline float gelu_of(float x) {
-    const float z = fabs(x) * 0.70710678f;
-    const float t = reciprocal(1.0f + 0.3275911f * z);
-    const float p = t * (0.254829592f + t * (-0.284496736f + t * (1.421413741f + t * (-1.453152027f + t * 1.061405429f))));
-    const float tail = 0.5f * p * power2(-1.44269504f * z * z);
-    return x * (x < 0.0f ? tail : 1.0f - tail);
+// absolute error 1.5e-7. What is scarce are powers and reciprocals, a sixteenth or an eighth of the other operations: so four numbers
+// of one row share one reciprocal, for which they are at most 2^30: which four does not depend on the tile. They stand `stride` apart.
+static inline void reciprocals4(float *d) {
+    const float ab = d[0] * d[1], cd = d[2] * d[3];
+    const float whole = reciprocal(ab * cd);
+    const float by_ab = whole * cd, by_cd = whole * ab;
+    const float a = d[0], c = d[2];
+    d[0] = by_ab * d[1];
+    d[1] = by_ab * a;
+    d[2] = by_cd * d[3];
+    d[3] = by_cd * c;
 }
-// Of `count` numbers, or of the even ones alone. One choice for all of them: the text of a choice for each is what compilers take long
-// for.
-#define ACTIVATE_EACH(v, count, first, expression) \
-    UNROLL_LOOP for (uint i = first; i < (count); i += 2) { \
-        const float x = v[i]; \
-        v[i] = expression; \
+static inline void relu4(float *v, uint stride) {
+UNROLL_LOOP
+    for (uint i = 0; i < 4; i++) { v[i * stride] = v[i * stride] < 0.0f ? 0.0f : v[i * stride]; }
+}
+// x / (1 + 2^(-z)): of 2^-30 and of less the sigmoid makes the same zero of x, in halves.
+static inline void times_sigmoids4(float *v, uint stride, const float *z) {
+    float d[4];
+UNROLL_LOOP
+    for (uint i = 0; i < 4; i++) { d[i] = 1.0f + power2(fmin(-z[i], 29.0f)); }
+    reciprocals4(d);
+UNROLL_LOOP
+    for (uint i = 0; i < 4; i++) { v[i * stride] *= d[i]; }
+}
+static inline void quick_gelu4(float *v, uint stride) {
+    float z[4];
+UNROLL_LOOP
+    for (uint i = 0; i < 4; i++) { z[i] = 2.4554670f * v[i * stride]; }
+    times_sigmoids4(v, stride, z);
+}
+static inline void gelu_tanh4(float *v, uint stride) {
+    float z[4];
+UNROLL_LOOP
+    for (uint i = 0; i < 4; i++) { z[i] = 2.3022082f * (v[i * stride] * (1.0f + 0.044715f * v[i * stride] * v[i * stride])); }
+    times_sigmoids4(v, stride, z);
+}
+static inline void gelu4(float *v, uint stride) {
+    float z[4], t[4];
+UNROLL_LOOP
+    for (uint i = 0; i < 4; i++) {
+        z[i] = fabs(v[i * stride]) * 0.70710678f;
+        t[i] = 1.0f + 0.3275911f * fmin(z[i], 1e9f);
     }
-#define ACTIVATE_BY(v, count, even_alone, expression) \
-    ACTIVATE_EACH(v, count, 0, expression) \
-    if (!(even_alone)) { ACTIVATE_EACH(v, count, 1, expression) } \
+    reciprocals4(t);
+UNROLL_LOOP
+    for (uint i = 0; i < 4; i++) {
+        const float p =
+            t[i] * (0.254829592f + t[i] * (-0.284496736f + t[i] * (1.421413741f + t[i] * (-1.453152027f + t[i] * 1.061405429f))));
+        const float tail = 0.5f * p * power2(-1.44269504f * z[i] * z[i]);
+        v[i * stride] *= v[i * stride] < 0.0f ? tail : 1.0f - tail;
+    }
+}
+// Of `count` numbers, of which four of a row stand `stride` apart, those of even columns at even places; or of the even columns alone. One
+// choice for all of them: the text of a choice for each is what compilers take long for.
+#define ACTIVATE_EACH(v, count, stride, first, function) \
+    UNROLL_LOOP for (uint i = 0; i < (count); i += 4 * (stride)) { \
+        UNROLL_LOOP for (uint o = first; o < (stride); o += 2) { function((v) + i + o, stride); } \
+    }
+#define ACTIVATE_BY(v, count, stride, even_alone, function) \
+    ACTIVATE_EACH(v, count, stride, 0, function) \
+    if (!(even_alone)) { ACTIVATE_EACH(v, count, stride, 1, function) } \
     break
-#define ACTIVATE(v, count, activation, even_alone) \
+#define ACTIVATE(v, count, stride, activation, even_alone) \
     switch (activation) { \
-    case ACTIVATION_RELU: ACTIVATE_BY(v, count, even_alone, x < 0.0f ? 0.0f : x); \
-    case ACTIVATION_QUICK_GELU: ACTIVATE_BY(v, count, even_alone, x * sigmoid_of(x, 2.4554670f)); \
-    case ACTIVATION_GELU: ACTIVATE_BY(v, count, even_alone, gelu_of(x)); \
-    case ACTIVATION_GELU_TANH: \
-        ACTIVATE_BY(v, count, even_alone, x * sigmoid_of(x * (1.0f + 0.044715f * x * x), 2.3022082f)); \
+    case ACTIVATION_RELU: ACTIVATE_BY(v, count, stride, even_alone, relu4); \
+    case ACTIVATION_QUICK_GELU: ACTIVATE_BY(v, count, stride, even_alone, quick_gelu4); \
+    case ACTIVATION_GELU: ACTIVATE_BY(v, count, stride, even_alone, gelu4); \
+    case ACTIVATION_GELU_TANH: ACTIVATE_BY(v, count, stride, even_alone, gelu_tanh4); \
     default: break; \
     }

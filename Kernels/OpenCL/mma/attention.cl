@@ -69,6 +69,11 @@ __attribute__((reqd_work_group_size(32, WARPS, 1))) __kernel void attention(
     // The keys that the last query of the work-group sees: it stays together for the barriers.
     const int most = flags & FLAG_CAUSAL ? clamp(segment.x + first + queries - segment.z, 0, segment.w) : segment.w;
     const int tiles = (most + KEY_TILE - 1) / KEY_TILE;
+    // The keys that the last query of the warp sees; none where it has no queries.
+    const int warp_last = min(first + (int)warp * 16 + 16, segment.y) - 1;
+    const int warp_most = first + (int)warp * 16 >= segment.y ? 0
+                          : flags & FLAG_CAUSAL ? clamp(segment.x + warp_last - segment.z + 1, 0, segment.w)
+                                                : segment.w;
     COPY_TILE(q_tile, q, xPitch, (uint)queries, QUERIES, KEY_STEPS, KEY_WIDTH, KEY_PITCH)
     if (tiles > 0) { COPY_KEYS_AND_VALUES(0, 0) }
     COPY_COMMIT();
@@ -105,32 +110,58 @@ UNROLL_LOOP
             }
         }
 
+        // Keys past the last that the warp sees are left out, sixteen at a time, and so is everything of a warp without queries. Where all
+        // are needed there are no choices, so that multiplies come side by side.
+        const int here = warp_most - start;
         float scores[KEY_TILE / 8][4];
         const uint k_at = stages + slot * STAGE_BYTES + (lane % 8 + lane / 16 * 8) * KEY_PITCH + lane / 8 % 2 * 16;
 UNROLL_LOOP
-        for (uint j = 0; j < KEY_TILE / 16; j++) {
+        for (uint j = 0; j < KEY_TILE / 8; j++) {
 UNROLL_LOOP
-            for (uint n = 0; n < 4; n++) { scores[2 * j][n] = scores[2 * j + 1][n] = 0.0f; }
+            for (uint n = 0; n < 4; n++) { scores[j][n] = 0.0f; }
+        }
+#define SCORE_KEYS(j, s) \
+    { \
+        uint pieces[4]; \
+        LOAD_MATRICES(pieces, k_at + (j) * (16 * KEY_PITCH) + (s) * 32); \
+        MULTIPLY(scores[2 * (j)], q_pieces[s], pieces[0], pieces[1]); \
+        MULTIPLY(scores[2 * (j) + 1], q_pieces[s], pieces[2], pieces[3]); \
+    }
+        ONE_OF_TWO(here > KEY_TILE - 16, most - start > KEY_TILE - 16) {
 UNROLL_LOOP
             for (uint s = 0; s < KEY_STEPS; s++) {
-                uint pieces[4];
-                LOAD_MATRICES(pieces, k_at + j * (16 * KEY_PITCH) + s * 32);
-                MULTIPLY(scores[2 * j], q_pieces[s], pieces[0], pieces[1]);
-                MULTIPLY(scores[2 * j + 1], q_pieces[s], pieces[2], pieces[3]);
+UNROLL_LOOP
+                for (uint j = 0; j < KEY_TILE / 16; j++) { SCORE_KEYS(j, s) }
+            }
+        } OR_ELSE {
+UNROLL_LOOP
+            for (uint j = 0; j < KEY_TILE / 16; j++) {
+                IF_WARP((int)j * 16 < here) {
+UNROLL_LOOP
+                    for (uint s = 0; s < KEY_STEPS; s++) { SCORE_KEYS(j, s) }
+                }
             }
         }
 
-        const bool whole = start + KEY_TILE <= min(visible[0], visible[1]) && !(flags & FLAG_ADD_BIAS);
-        if (!whole) {
+        if (flags & FLAG_ADD_BIAS) {
 UNROLL_LOOP
             for (uint j = 0; j < KEY_TILE / 8; j++) {
 UNROLL_LOOP
                 for (uint n = 0; n < 4; n++) {
                     const int key = start + j * 8 + lane % 4 * 2 + n % 2;
-                    if (flags & FLAG_ADD_BIAS && key < segment.w && query[n / 2] < segment.y) {
+                    if (key < segment.w && query[n / 2] < segment.y) {
                         scores[j][n] += LOG2E * bias[((size_t)head * biasQueries + query[n / 2]) * biasKeys + key];
                     }
-                    if (key >= visible[n / 2]) { scores[j][n] = -INFINITY; }
+                }
+            }
+        }
+        if (start + KEY_TILE > min(visible[0], visible[1])) {
+UNROLL_LOOP
+            for (uint j = 0; j < KEY_TILE / 8; j++) {
+UNROLL_LOOP
+                for (uint n = 0; n < 4; n++) {
+                    const int key = start + j * 8 + lane % 4 * 2 + n % 2;
+                    scores[j][n] = key < visible[n / 2] ? scores[j][n] : -INFINITY;
                 }
             }
         }
@@ -162,19 +193,27 @@ UNROLL_LOOP
 
         // The scores of 16 keys lie as the pieces of a left factor do.
         const uint v_at = stages + slot * STAGE_BYTES + KEY_BYTES + (lane % 8 + lane / 8 % 2 * 8) * VALUE_PITCH + lane / 16 * 16;
+#define ADD_VALUES(s) \
+    { \
+        uint p[4]; \
+        p[0] = pack_halves(scores[2 * (s)][0], scores[2 * (s)][1]); \
+        p[1] = pack_halves(scores[2 * (s)][2], scores[2 * (s)][3]); \
+        p[2] = pack_halves(scores[2 * (s) + 1][0], scores[2 * (s) + 1][1]); \
+        p[3] = pack_halves(scores[2 * (s) + 1][2], scores[2 * (s) + 1][3]); \
+        UNROLL_LOOP for (uint j = 0; j < VALUE_STEPS; j++) { \
+            uint pieces[4]; \
+            LOAD_MATRICES_TRANSPOSED(pieces, v_at + (s) * (16 * VALUE_PITCH) + j * 32); \
+            MULTIPLY(out[2 * j], p, pieces[0], pieces[1]); \
+            MULTIPLY(out[2 * j + 1], p, pieces[2], pieces[3]); \
+        } \
+    }
+        ONE_OF_TWO(here > KEY_TILE - 16, most - start > KEY_TILE - 16) {
 UNROLL_LOOP
-        for (uint s = 0; s < KEY_TILE / 16; s++) {
-            uint p[4];
-            p[0] = pack_halves(scores[2 * s][0], scores[2 * s][1]);
-            p[1] = pack_halves(scores[2 * s][2], scores[2 * s][3]);
-            p[2] = pack_halves(scores[2 * s + 1][0], scores[2 * s + 1][1]);
-            p[3] = pack_halves(scores[2 * s + 1][2], scores[2 * s + 1][3]);
+            for (uint s = 0; s < KEY_TILE / 16; s++) { ADD_VALUES(s) }
+        } OR_ELSE {
 UNROLL_LOOP
-            for (uint j = 0; j < VALUE_STEPS; j++) {
-                uint pieces[4];
-                LOAD_MATRICES_TRANSPOSED(pieces, v_at + s * (16 * VALUE_PITCH) + j * 32);
-                MULTIPLY(out[2 * j], p, pieces[0], pieces[1]);
-                MULTIPLY(out[2 * j + 1], p, pieces[2], pieces[3]);
+            for (uint s = 0; s < KEY_TILE / 16; s++) {
+                IF_WARP((int)s * 16 < here) { ADD_VALUES(s) }
             }
         }
         barrier(CLK_LOCAL_MEM_FENCE);

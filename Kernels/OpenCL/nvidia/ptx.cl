@@ -3,8 +3,7 @@
 //
 // A kernel that uses them has a work-group of (32, warps, 1), so that get_local_id(0) is the lane, and declares
 // `SHARED_MEMORY(bytes)` first. Tiles are named by their address in shared memory, a uint: SHARED_ADDRESS plus a number of bytes.
-// All work-items of the work-group reach every macro together, but for copies, registers and barriers in shared memory, which
-// wgmma/producer.cl gives to some of its warps.
+// All work-items of the work-group reach every macro together, but for copies.
 //
 // Sources: PTX ISA 8.3, "Matrix multiply-accumulate" (fragment layouts), "cp.async", "ldmatrix", "mbarrier", "Asynchronous warpgroup
 // matrix instructions" (descriptors).
@@ -65,6 +64,12 @@
                  : "+f"((c)[0]), "+f"((c)[1]), "+f"((c)[2]), "+f"((c)[3]) \
                  : "r"((a)[0]), "r"((a)[1]), "r"((a)[2]), "r"((a)[3]), "r"(b0), "r"(b1))
 
+// Choices that all lanes of a warp make alike, around instructions that they reach together. Of two ways the first is right wherever
+// `for_group` holds, which is alike in all warps.
+#define IF_WARP(condition) if (condition)
+#define ONE_OF_TWO(condition, for_group) if (condition)
+#define OR_ELSE else
+
 // The value of lane (lane ^ mask).
 static inline float exchange(float v, uint mask) {
     float other;
@@ -78,9 +83,6 @@ static inline float exchange(float v, uint mask) {
 // barrier.
 #define BARRIER_INIT(address, arrivals) \
     PTX volatile("mbarrier.init.shared.b64 [%0], %1; fence.proxy.async.shared::cta;" ::"r"(address), "r"(arrivals) : "memory")
-// One arrival. What this work-item saw or wrote before is seen by who waits for the phase.
-#define BARRIER_ARRIVE(address) \
-    PTX volatile("{ .reg .b64 state; mbarrier.arrive.shared.b64 state, [%0]; }" ::"r"(address) : "memory")
 // `count` bytes from global to shared memory by one work-item; both multiples of 16. It arrives at the barrier and announces the bytes.
 #define BULK_COPY(to, from, count, barrier_address) \
     PTX volatile("{ .reg .b64 state; mbarrier.arrive.expect_tx.shared.b64 state, [%3], %2; }\n\t" \
@@ -113,15 +115,6 @@ static inline uint barrier_wait(uint address, uint parity, uint patient) {
     return done;
 }
 #define BARRIER_WAIT(address, parity, patient) barrier_wait(address, parity, patient)
-// The same in a kernel whose emulation has other barriers.
-#define BYTES_BARRIER_WAIT(address, parity, patient) barrier_wait(address, parity, patient)
-// The lanes of a warp wait for each other and see what each wrote.
-#define WARP_BARRIER() PTX volatile("bar.warp.sync 0xffffffff;" ::: "memory")
-// Registers of a work-item: at the kernel's start, and from here on, by all warps of four that stand together. In the assembly as
-// comments, which the host puts into force (PTXSplice.swift).
-#define REGISTERS_AT_START(count) PTX volatile("//@entry .maxnreg " STRING(count))
-#define FEWER_REGISTERS(count) PTX volatile("//@ setmaxnreg.dec.sync.aligned.u32 " STRING(count) ";" ::: "memory")
-#define MORE_REGISTERS(count) PTX volatile("//@ setmaxnreg.inc.sync.aligned.u32 " STRING(count) ";" ::: "memory")
 // What this work-item wrote to shared memory, copies of 16 bytes included, is seen by wgmma after the next barrier.
 #define PUBLISH_TO_WGMMA() PTX volatile("fence.proxy.async.shared::cta;" ::: "memory")
 
@@ -177,35 +170,13 @@ static inline void emulated_copy(__local uchar *to, __global const ushort *from,
     for (uint i = 0; i < 8; i++) { ((__local ushort *)to)[i] = 2 * i < count ? from[i] : 0; }
 }
 
-// A barrier's arrivals that are missing in its phase, then all that it counts, times 65536, and the phases that it has completed. Who waits
-// here finds it complete already, since work-items go in lock step with barriers of the work-group between them: else the kernel is
-// wrong, and its results become so too.
-#define BARRIER_INIT(address, arrivals) \
-    { \
-        ((__local uint *)(SHARED_BYTES + (address)))[0] = arrivals; \
-        ((__local uint *)(SHARED_BYTES + (address)))[1] = (arrivals) << 16; \
-    }
-#define BARRIER_ARRIVE(address) emulated_arrive((volatile __local uint *)(SHARED_BYTES + (address)))
-static inline void emulated_arrive(volatile __local uint *counts) {
-    if (atomic_dec(counts) == 1) {
-        atomic_add(counts, counts[1] >> 16);
-        atomic_inc(counts + 1);
-    }
-}
+// Work-items go in lock step with barriers of the work-group between them: what is waited for is there.
+#define BARRIER_INIT(address, arrivals)
 #define BULK_COPY(to, from, count, barrier_address) \
-    { \
-        for (uint i = 0; i < (count) / 16; i++) { \
-            *(__local uint4 *)(SHARED_BYTES + (to) + i * 16) = ((__global const uint4 *)(from))[i]; \
-        } \
-        BARRIER_ARRIVE(barrier_address); \
+    for (uint piece = 0; piece < (count) / 16; piece++) { \
+        *(__local uint4 *)(SHARED_BYTES + (to) + piece * 16) = ((__global const uint4 *)(from))[piece]; \
     }
-#define BARRIER_WAIT(address, parity, patient) \
-    ((patient) && (((volatile __local uint *)(SHARED_BYTES + (address)))[1] & 1) != (parity))
-#define BYTES_BARRIER_WAIT(address, parity, patient) (patient)
-#define WARP_BARRIER()
-#define REGISTERS_AT_START(count)
-#define FEWER_REGISTERS(count)
-#define MORE_REGISTERS(count)
+#define BARRIER_WAIT(address, parity, patient) (patient)
 #define PUBLISH_TO_WGMMA()
 
 #define LOAD_MATRICES(r, address) emulated_load(SHARED_BYTES, WARP_WORDS, address, 0, r)
@@ -224,6 +195,11 @@ static inline void emulated_load(
         r[i] = low | high << 16;
     }
 }
+
+// Emulated, all warps of the work-group reach the instructions together: they choose alike.
+#define IF_WARP(condition) if ((condition) || true)
+#define ONE_OF_TWO(condition, for_group) if (for_group)
+#define OR_ELSE else
 
 #define MULTIPLY(c, a, b0, b1) emulated_multiply(WARP_WORDS, c, a, b0, b1)
 static inline void emulated_multiply(__local uint *words, float *c, const uint *a, uint b0, uint b1) {
