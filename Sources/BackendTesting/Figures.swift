@@ -72,15 +72,15 @@ package enum Figures {
                 weight: HostMatrix(tensor([outputs, inputs])), bias: [tensor([outputs])], activation: activation))
         try backend.begin()
         let x = try backend.upload(values(rows * inputs), rows: rows, columns: inputs)
-        let y = try backend.upload(values(rows * outputs), rows: rows, columns: outputs)
+        let y = residual ? try backend.upload(values(rows * outputs), rows: rows, columns: outputs) : nil
         let elapsed = try time(backend, seconds) {
-            if residual {
+            if let y {
                 try backend.linear(x, linear, addingTo: y)
             } else {
                 _ = try backend.linear(x, linear)
             }
         }
-        _ = try backend.wait(backend.submit(backend.selectRows(y, [0])))
+        _ = try backend.wait(backend.submit(backend.selectRows(y ?? x, [0])))
         return elapsed
     }
 

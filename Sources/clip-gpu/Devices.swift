@@ -71,7 +71,7 @@ struct Devices: ParsableCommand {
             for (name, value) in report.facts where said.insert(name + value).inserted {
                 try StandardOutput.write("\(indent)  \(name): \(value)\n")
             }
-            try StandardOutput.write("\(indent)  peak: \(rounded(report.peak)) GFLOP/s of float32 in registers\n")
+            try StandardOutput.write("\(indent)  peak: \(rounded(report.peak)) GFLOP/s, \(report.peakIs)\n")
             for figure in report.figures {
                 try StandardOutput.write(
                     indent + "  " + figure.name.rightPadded(38) + rounded(figure.rate).leftPadded(8) + " "
@@ -100,7 +100,8 @@ struct Devices: ParsableCommand {
             "\"driver\": \(JSONText.quoted(device.driver))", "\"precision\": \"\(precision.rawValue)\"",
             "\"checks\": \(report.checks)", "\"failures\": \(list(report.failures.map(JSONText.quoted)))",
             "\"largest_share_of_tolerance\": \(report.largestShare)", "\"seconds\": \(report.seconds)",
-            "\"facts\": \(list(facts))", "\"peak_gflops\": \(report.peak)", "\"figures\": \(list(figures))",
+            "\"facts\": \(list(facts))", "\"peak_gflops\": \(report.peak)",
+            "\"peak_is\": \(JSONText.quoted(report.peakIs))", "\"figures\": \(list(figures))",
         ])
     }
 }

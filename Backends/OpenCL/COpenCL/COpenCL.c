@@ -1,10 +1,48 @@
 // Opens the OpenCL loader and names status codes.
 #include "COpenCL.h"
 
+#include <dirent.h>
 #include <dlfcn.h>
 #include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+// Whether a file in the folder where drivers are named to the loader names NVIDIA's.
+static int names_nvidia(const char *folder) {
+    DIR *files = opendir(folder);
+    if (files == NULL) { return 0; }
+    int found = 0;
+    for (struct dirent *entry; !found && (entry = readdir(files)) != NULL;) {
+        char path[512], line[512] = "";
+        if (strstr(entry->d_name, ".icd") == NULL) { continue; }
+        if (snprintf(path, sizeof path, "%s/%s", folder, entry->d_name) >= (int)sizeof path) { continue; }
+        FILE *file = fopen(path, "r");
+        if (file == NULL) { continue; }
+        found = fgets(line, sizeof line, file) != NULL && strstr(line, "nvidia") != NULL;
+        fclose(file);
+    }
+    closedir(files);
+    return found;
+}
+
+// In containers NVIDIA's driver is often there while nothing names it to the loader: then it is named here.
+static void name_nvidia(void) {
+    static const char *const places[] = {"libnvidia-opencl.so.1", "/usr/local/nvidia/lib64/libnvidia-opencl.so.1"};
+    if (getenv("OCL_ICD_VENDORS") != NULL || getenv("OCL_ICD_FILENAMES") != NULL || names_nvidia("/etc/OpenCL/vendors")) {
+        return;
+    }
+    for (size_t i = 0; i < sizeof places / sizeof places[0]; i++) {
+        void *driver = dlopen(places[i], RTLD_NOW | RTLD_LOCAL);
+        if (driver == NULL) { continue; }
+        dlclose(driver);
+        setenv("OCL_ICD_FILENAMES", places[i], 1);
+        return;
+    }
+}
 
 COpenCLLoadResult copencl_load(COpenCLFunctions *functions) {
+    name_nvidia();
     void *library = dlopen("libOpenCL.so.1", RTLD_NOW | RTLD_LOCAL);
     if (library == NULL) { return COpenCLNoLibrary; }
     void *address;
@@ -71,6 +109,8 @@ const char *copencl_status_name(cl_int status) {
         COPENCL_NAME(CL_INVALID_LINKER_OPTIONS)
 #undef COPENCL_NAME
     case -1001: return "CL_PLATFORM_NOT_FOUND_KHR";
+    // NVIDIA's: a kernel reached memory that it does not own. The process does not get its device back.
+    case -9999: return "NVIDIA's sign of a fault";
     default: return "an unknown status";
     }
 }
