@@ -224,10 +224,10 @@ extension OpenCLBackend {
     ) throws(BackendError) {
         let variant = MatrixAttention(step, x.shape, longestQueries: sequences.longestQueries)
         let segments = try upload(sequences)
-        let kernel = try programs.program(
-            step.files("attention"), variant.knobs(emulated: emulatesMatrixSteps),
-            compilerOptions: emulatesMatrixSteps ? "" : step.compilerOptions
-        ).kernel("attention")
+        let request = Programs.Request(
+            files: step.files("attention"), knobs: variant.knobs(emulated: emulatesMatrixSteps),
+            compilerOptions: emulatesMatrixSteps ? "" : step.compilerOptions)
+        let kernel = try programs.program(request).kernel("attention")
         let blocks = (sequences.longestQueries + variant.queries - 1) / variant.queries
         try run(
             kernel, groups: (blocks, x.shape.heads, sequences.count), items: step.lanes, itemRows: variant.warps

@@ -68,7 +68,7 @@ extension OpenCLBackend {
         var flags = weights.flags
         if residual != nil { flags |= EpilogueFlag.residual }
         if groups.count > 1 && groups.yStep % 8 != 0 { flags |= EpilogueFlag.unaligned }
-        let kernel = try matrixProgram(tile).kernel("linear")
+        let kernel = try programs.program(request(tile)).kernel("linear")
         var counts = ((x.rows + tile.rows - 1) / tile.rows, (columns + tile.columns - 1) / tile.columns, groups.count)
         let (rowTiles, columnTiles) = (counts.0, counts.1)
         let makesSeveral = tile.step == .wgmma
@@ -108,11 +108,11 @@ extension OpenCLBackend {
         }
     }
 
-    private func matrixProgram(_ tile: MatrixTile) throws(BackendError) -> Program {
+    func request(_ tile: MatrixTile) -> Programs.Request {
         let step = tile.step
         let placed = step.isNvidia ? [("LOCAL_ARGUMENT", sharesByArgument.contains(tile) ? 1 : 0)] : []
-        return try programs.program(
-            step.files("linear"), tile.knobs + step.knobs(emulated: emulatesMatrixSteps) + placed,
+        return Programs.Request(
+            files: step.files("linear"), knobs: tile.knobs + step.knobs(emulated: emulatesMatrixSteps) + placed,
             compilerOptions: emulatesMatrixSteps ? "" : step.compilerOptions,
             splices: step == .wgmma && !emulatesMatrixSteps)
     }

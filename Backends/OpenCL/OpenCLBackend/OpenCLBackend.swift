@@ -515,12 +515,20 @@ package final class OpenCLBackend: Backend {
             let shipped = tiles?.filter { $0.step == step } ?? MatrixTile.table(step)
             var findings = tiles == nil ? rememberedFindings(step) : [:]
             let known = findings
+            let tried = (remembered.isEmpty ? shipped : remembered).filter { tile in
+                switch known[tile.description] {
+                case .refused: return false
+                case .sharesByArgument: sharesByArgument.insert(tile)
+                case nil: break
+                }
+                return true
+            }
+            programs.prebuild(tried.map(request))
             for tile in remembered + shipped {
                 if tile == shipped.first, !passed.isEmpty { break }
                 matrixTiles = [tile]
                 do throws(BackendError) {
                     if case .refused(let reason) = known[tile.description] { throw BackendError(.kernel, reason) }
-                    if known[tile.description] == .sharesByArgument { sharesByArgument.insert(tile) }
                     do throws(BackendError) {
                         try checkMatrixProduct()
                     } catch {

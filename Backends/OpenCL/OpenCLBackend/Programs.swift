@@ -3,6 +3,7 @@
 import CLIPCompute
 import CLIPKernels
 import COpenCL
+import Dispatch
 
 /// A built program and its kernels.
 final class Program {
@@ -35,7 +36,7 @@ final class Programs {
     private let cache: ProgramCache?
     private let kernelFolder: String?
     private let commonOptions: String
-    private var built: [String: Program] = [:]
+    private var built: [String: Result<Program, BackendError>] = [:]
     /// Programs built from source, and read from the cache.
     private(set) var compiledCount = 0
     private(set) var cachedCount = 0
@@ -53,19 +54,73 @@ final class Programs {
         self.commonOptions = commonOptions
     }
 
-    /// The program of the given files, one after the other behind the prelude. `knobs` become -D options, behind which stand `compilerOptions`. With `splices`, the
-    /// instructions that it carries as comments are put into force.
-    func program(
-        _ files: [String], _ knobs: [(String, Int)] = [], compilerOptions: String = "", splices: Bool = false
-    ) throws(BackendError) -> Program {
-        let options =
-            ([commonOptions] + knobs.map { "-D\($0.0)=\($0.1)" }).joined(separator: " ") + compilerOptions
-        let key = files.joined(separator: "+") + " " + options
-        if let program = built[key] { return program }
-        let source = try Self.source(files, folder: kernelFolder)
-        let program = Program(cl, try build(source, options, name: files[files.count - 1], splices: splices))
-        built[key] = program
-        return program
+    /// A program of files, one after the other behind the prelude. `knobs` become -D options, behind which stand `compilerOptions`. With
+    /// `splices`, the instructions that it carries as comments are put into force.
+    struct Request {
+        let files: [String]
+        let knobs: [(String, Int)]
+        var compilerOptions = ""
+        var splices = false
+    }
+
+    func program(_ files: [String], _ knobs: [(String, Int)] = []) throws(BackendError) -> Program {
+        try program(Request(files: files, knobs: knobs))
+    }
+
+    func program(_ request: Request) throws(BackendError) -> Program {
+        let key = key(request)
+        if let made = built[key] { return try made.get() }
+        let made = take(make(request))
+        built[key] = made
+        return try made.get()
+    }
+
+    /// Builds what is not built yet, side by side: compilers of drivers use one thread for a program. What fails does so when it is asked for.
+    func prebuild(_ requests: [Request]) {
+        let missing = requests.filter { built[key($0)] == nil }
+        guard missing.count > 1 else { return }
+        var made = [Made?](repeating: nil, count: missing.count)
+        made.withUnsafeMutableBufferPointer { buffer in
+            // Each thread writes a place of its own and reads what does not change.
+            nonisolated(unsafe) let (places, programs) = (buffer, self)
+            DispatchQueue.concurrentPerform(iterations: missing.count) { places[$0] = programs.make(missing[$0]) }
+        }
+        for (request, made) in zip(missing, made) {
+            if let made { built[key(request)] = take(made) }
+        }
+    }
+
+    private func options(_ request: Request) -> String {
+        ([commonOptions] + request.knobs.map { "-D\($0.0)=\($0.1)" }).joined(separator: " ") + request.compilerOptions
+    }
+
+    private func key(_ request: Request) -> String { request.files.joined(separator: "+") + " " + options(request) }
+
+    /// A program on its way from a thread of its own, or why there is none.
+    private struct Made {
+        let program: Result<cl_program, BackendError>
+        /// Compiled or read from the cache; neither where it failed before.
+        var origin: Origin?
+        enum Origin { case compiled, cached }
+    }
+
+    private func take(_ made: Made) -> Result<Program, BackendError> {
+        switch made.origin {
+        case .compiled: compiledCount += 1
+        case .cached: cachedCount += 1
+        case nil: break
+        }
+        return made.program.map { Program(cl, $0) }
+    }
+
+    private func make(_ request: Request) -> Made {
+        var origin: Made.Origin?
+        let program = Result { () throws(BackendError) in
+            try build(
+                source(request.files), options(request), name: request.files[request.files.count - 1],
+                splices: request.splices, &origin)
+        }
+        return Made(program: program, origin: origin)
     }
 
     /// The source of a program of the given files.
@@ -95,11 +150,11 @@ final class Programs {
     }
 
     private func build(
-        _ source: String, _ options: String, name: String, splices: Bool
+        _ source: String, _ options: String, name: String, splices: Bool, _ origin: inout Made.Origin?
     ) throws(BackendError) -> cl_program {
         let key = ContentKey([deviceKey, options, source])
         if let binary = cache?.read(key), let program = try? load(binary, options, name: name) {
-            cachedCount += 1
+            origin = .cached
             return program
         }
         var status: cl_int = 0
@@ -123,7 +178,7 @@ final class Programs {
                 "OpenCL: Kernels/OpenCL/\(name).cl does not build (\(String(cString: copencl_status_name(status))),"
                     + " options '\(options)'): \(log)")
         }
-        compiledCount += 1
+        origin = .compiled
         guard splices else {
             if let cache, let binary = binary(of: program) { cache.write(key, binary) }
             return program
