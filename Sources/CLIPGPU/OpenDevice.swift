@@ -149,7 +149,8 @@ enum DeviceSource: Sendable {
                     : Peak(of: "a product of 4096x4096x4096") {
                         try 2 * 0x1p36
                             / Figures.product(
-                                on: backend, rows: 4096, inputs: 4096, outputs: 4096, activation: .none, residual: false,
+                                on: backend, rows: 4096, inputs: 4096, outputs: 4096, activation: .none,
+                                residual: false,
                                 seconds: 0.2)
                     })
         }

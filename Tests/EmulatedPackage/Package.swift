@@ -12,7 +12,8 @@ let package = Package(
     name: "emulated-package",
     targets: [
         .target(name: "CHalves"),
-        .target(name: "CLIPCompute", dependencies: ["CHalves"], swiftSettings: swift, linkerSettings: [.linkedLibrary("m")]),
+        .target(
+            name: "CLIPCompute", dependencies: ["CHalves"], swiftSettings: swift, linkerSettings: [.linkedLibrary("m")]),
         .target(name: "BackendTesting", dependencies: ["CLIPCompute"], swiftSettings: swift),
         .target(name: "CCPU"),
         .target(name: "CPUBackend", dependencies: ["CCPU", "CLIPCompute"], swiftSettings: swift),

@@ -15,7 +15,7 @@ package struct MatrixTile: Sendable, Hashable, CustomStringConvertible {
     /// A step is multiplied while the next is begun; `wgmma` only.
     package var overlaps: Bool
     /// Work-groups that a multiprocessor holds at once, and the rate that it reaches with them relative to the best tile: what the
-    /// choice by the number of rows reckons with. Those of `wgmma` were measured; see Kernels/README.md.
+    /// choice by the number of rows reckons with. The large ones of `wgmma` were measured; see Kernels/README.md.
     package var resident: Int
     package var rate: Double
 
@@ -96,7 +96,8 @@ package struct MatrixTile: Sendable, Hashable, CustomStringConvertible {
             ]
         case .mma:
             texts = [
-                "256x128x32x4 64x64", "128x256x32x4 64x64", "128x256x64x3 64x64", "128x128x32x4 64x64", "128x128x64x3 64x64",
+                "256x128x32x4 64x64", "128x256x32x4 64x64", "128x256x64x3 64x64", "128x128x32x4 64x64",
+                "128x128x64x3 64x64",
                 "128x128x32x3 64x32", "128x128x32x4 64x32", "64x128x32x4 32x64", "64x128x64x3 32x64",
                 "64x64x32x4 32x32",
             ]
@@ -147,7 +148,7 @@ package struct MatrixTile: Sendable, Hashable, CustomStringConvertible {
         }
         if step == .wgmma {
             return [64, 128].contains(rows) && [32, 64, 128, 256].contains(columns) && depth == 64
-                && (overlaps ? 3 : 2)...8 ~= stages                && sharedMemory <= 227 << 10
+                && (overlaps ? 3 : 2)...8 ~= stages && sharedMemory <= 227 << 10
         }
         guard [32, 64].contains(depth), !overlaps, rows % warpRows == 0, columns % warpColumns == 0,
             warps * step.lanes <= 1024, rows * depth / 8 % (warps * step.lanes) == 0

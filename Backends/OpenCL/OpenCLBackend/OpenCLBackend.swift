@@ -206,14 +206,16 @@ package final class OpenCLBackend: Backend {
         // Work-groups of one column of tiles on all units: what a kernel takes to begin and to end is then little of its time. All lanes
         // together take a quarter of the memory at most; a block has some ten matrices of its width.
         let memory = Int(clamping: description.memory) / 4 / (laneCount * 10 * max(width, 1) * elementSize)
-        let most = max(64, min(memory, Int(clamping: description.largestAllocation) / (4 * max(width, 1) * elementSize)))
+        let most = max(
+            64, min(memory, Int(clamping: description.largestAllocation) / (4 * max(width, 1) * elementSize)))
         let wanted = max(4096, description.computeUnits * microBatch.tileRows)
         return microBatch.rows(width: width, within: min(wanted * 3 / 4, most)...min(wanted * 5 / 4, most))
     }
 
     package func preferredRows(width: Int, of rows: Int) -> Int {
         let preferred = preferredRows(width: width)
-        return description.kind == .cpu ? min(rows, preferred) : microBatch.pass(of: rows, preferred: preferred, width: width)
+        return description.kind == .cpu
+            ? min(rows, preferred) : microBatch.pass(of: rows, preferred: preferred, width: width)
     }
 
     private var microBatch: MicroBatch {

@@ -61,7 +61,7 @@ static inline void load_floats8(__global const float *from, float *v) {
 }
 
 // Activations from few instructions, for results that are rounded to halves. The error function is Abramowitz and Stegun's 7.1.26,
-// absolute error 1.5e-7. What is scarce are powers and reciprocals, a sixteenth or an eighth of the other operations: so four numbers
+// absolute error 1.5e-7. What is scarce are powers and reciprocals, of which units make an eighth of the other operations: so four numbers
 // of one row share one reciprocal, for which they are at most 2^30: which four does not depend on the tile. They stand `stride` apart.
 static inline void reciprocals4(float *d) {
     const float ab = d[0] * d[1], cd = d[2] * d[3];
