@@ -78,7 +78,7 @@ let package = Package(
             name: "CLIPModelTests", dependencies: ["CLIPModel", "BackendTesting", "CPUBackend", "OpenCLBackend"],
             exclude: ["Fixtures"], swiftSettings: swift),
         .testTarget(
-            name: "BackendTests", dependencies: ["BackendTesting", "CPUBackend", "OpenCLBackend"],
+            name: "BackendTests", dependencies: ["BackendTesting", "CPUBackend", "OpenCLBackend", "CHalves"],
             swiftSettings: swift),
         .testTarget(
             name: "CLIPGPUTests", dependencies: ["CLIPGPU", "CLIPHub", "CLIPModel", "CLIPCompute", "Checkpoints"],
