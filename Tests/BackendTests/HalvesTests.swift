@@ -22,7 +22,8 @@ import Testing
     @Test("floats are rounded to the nearest half, ties to even, whatever their number")
     func halves() {
         var values: [Float] = [
-            0, -0.0, 1, -1, 65504, 65519.99, 65520, -70000, .infinity, -.infinity, 1e-8, 0x1p-24, 0x1p-25, 0x1.8p-25, 0x1.004p0,
+            0, -0.0, 1, -1, 65504, 65519.99, 65520, -70000, .infinity, -.infinity, 1e-8, 0x1p-24, 0x1p-25, 0x1.8p-25,
+            0x1.004p0,
             0x1.002p0, 0x1.006p0, .leastNonzeroMagnitude, .greatestFiniteMagnitude,
         ]
         var state: UInt32 = 1
