@@ -150,8 +150,7 @@ enum DeviceSource: Sendable {
                         try 2 * 0x1p36
                             / Figures.product(
                                 on: backend, rows: 4096, inputs: 4096, outputs: 4096, activation: .none,
-                                residual: false,
-                                seconds: 0.2)
+                                residual: false, seconds: 0.2)
                     })
         }
     }

@@ -40,8 +40,7 @@ package struct MatrixTile: Sendable, Hashable, CustomStringConvertible {
     package static func table(_ step: MatrixStep) -> [MatrixTile] {
         func tile(
             _ rows: Int, _ columns: Int, warp: (Int, Int) = (64, 64), depth: Int, stages: Int = 2,
-            overlaps: Bool = false,
-            resident: Int = 1, rate: Double = 1
+            overlaps: Bool = false, resident: Int = 1, rate: Double = 1
         ) -> MatrixTile {
             MatrixTile(
                 step: step, rows: rows, columns: columns, warpRows: warp.0, warpColumns: warp.1, depth: depth,
