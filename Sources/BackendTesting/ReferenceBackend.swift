@@ -177,7 +177,11 @@ package final class ReferenceBackend: Backend {
 
     package init() {}
 
-    package func preferredRows(width: Int) -> Int { 64 }
+    /// What it says it prefers, by the width of the rows.
+    package var rowsOfAPass: (_ width: Int) -> Int = { _ in 64 }
+    package func preferredRows(width: Int) -> Int { rowsOfAPass(width) }
+    /// Passes begun so far.
+    package var passCount: Int { Int(pass) }
 
     // MARK: Load
 

@@ -100,7 +100,7 @@ package final class CLIPEncoder<B: Backend>: ImageTextEncoder {
         return try job { job in
             var first = 0
             // Full passes, then the rest: a pass of equal parts would fill the device less well in each.
-            let (width, perPicture) = configuration.vision.rows
+            let (perPicture, width) = configuration.vision.rows
             while first < pixels.count {
                 let left = pixels.count - first
                 let count = min(left, max(1, backend.preferredRows(width: width, of: left * perPicture) / perPicture))

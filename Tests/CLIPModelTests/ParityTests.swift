@@ -1,3 +1,4 @@
+import BackendTesting
 import CLIPCompute
 import CLIPModel
 import Foundation
@@ -133,6 +134,23 @@ import Testing
         let shuffled = try device.encoder(model, .text).encodeTexts(ids.reversed() + ids)
         #expect(shuffled == separate.reversed().flatMap(\.self) + together)
         #expect(together.count == ids.count * columns)
+    }
+
+    @Test("a pass takes as many pictures as have the rows that the backend prefers at the model's width")
+    func passes() throws {
+        let fixture = Self.detailed[0]
+        let model = try ModelCheckpoint.open(path: fixture.folder)
+        let vision = try #require(model.configuration.vision.visionTransformer)
+        try #require(vision.rowsPerPicture != vision.transformer.width)
+        let backend = ReferenceBackend()
+        backend.rowsOfAPass = { $0 == vision.transformer.width ? 2 * vision.rowsPerPicture + 1 : 1 }
+        let encoder = try CLIPEncoder(model, backend: backend, towers: .image)
+        #expect(encoder.preferredImages == 2)
+        try fixture.withPixels(repeated: 3) { pixels in
+            let before = backend.passCount
+            _ = try encoder.encodeImages(pixels)
+            #expect(backend.passCount - before == (pixels.count + 1) / 2)
+        }
     }
 
     @Test("jobs may be finished in any order", arguments: ParityDevice.all)
