@@ -7,8 +7,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
-// Whether a file in the folder where drivers are named to the loader names NVIDIA's.
+// Whether a file in the folder where drivers are named to the loader names NVIDIA's, and it is there.
 static int names_nvidia(const char *folder) {
     DIR *files = opendir(folder);
     if (files == NULL) { return 0; }
@@ -19,32 +20,59 @@ static int names_nvidia(const char *folder) {
         if (snprintf(path, sizeof path, "%s/%s", folder, entry->d_name) >= (int)sizeof path) { continue; }
         FILE *file = fopen(path, "r");
         if (file == NULL) { continue; }
-        found = fgets(line, sizeof line, file) != NULL && strstr(line, "nvidia") != NULL;
+        if (fgets(line, sizeof line, file) != NULL && strstr(line, "nvidia") != NULL) {
+            line[strcspn(line, "\r\n")] = 0;
+            void *driver = dlopen(line, RTLD_NOW | RTLD_LOCAL);
+            found = driver != NULL;
+            if (driver != NULL) { dlclose(driver); }
+        }
         fclose(file);
     }
     closedir(files);
     return found;
 }
 
-// In containers NVIDIA's driver is often there while nothing names it to the loader: then it is named here.
-static void name_nvidia(void) {
-    static const char *const places[] = {"libnvidia-opencl.so.1", "/usr/local/nvidia/lib64/libnvidia-opencl.so.1"};
-    if (getenv("OCL_ICD_VENDORS") != NULL || getenv("OCL_ICD_FILENAMES") != NULL || names_nvidia("/etc/OpenCL/vendors")) {
+// Opens what the driver will look for by its bare name, where that is in a folder that the system does not search.
+static void open_helpers(const char *folder) {
+    static const char *const names[] = {"libcuda.so.1", "libnvidia-gpucomp.", "libnvidia-nvvm", "libnvidia-ptxjitcompiler.so.1"};
+    DIR *files = opendir(folder);
+    if (files == NULL) { return; }
+    for (struct dirent *entry; (entry = readdir(files)) != NULL;) {
+        for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+            char path[512];
+            if (strncmp(entry->d_name, names[i], strlen(names[i])) == 0
+                && snprintf(path, sizeof path, "%s/%s", folder, entry->d_name) < (int)sizeof path) {
+                (void)dlopen(path, RTLD_LAZY | RTLD_GLOBAL);
+            }
+        }
+    }
+    closedir(files);
+}
+
+// In containers NVIDIA's driver is often there while nothing names it to the loader: then it is named here. ocl-icd is told of it by
+// OCL_ICD_VENDORS, and knows no other driver then; the Khronos group's loader by OCL_ICD_FILENAMES.
+static void name_nvidia(void *loader) {
+    static const char *const folders[] = {"/usr/local/nvidia/lib64", "/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64"};
+    if (getenv("OCL_ICD_VENDORS") != NULL || getenv("OCL_ICD_FILENAMES") != NULL || access("/dev/nvidiactl", F_OK) != 0
+        || names_nvidia("/etc/OpenCL/vendors")) {
         return;
     }
-    for (size_t i = 0; i < sizeof places / sizeof places[0]; i++) {
-        void *driver = dlopen(places[i], RTLD_NOW | RTLD_LOCAL);
+    for (size_t i = 0; i < sizeof folders / sizeof folders[0]; i++) {
+        char path[128];
+        snprintf(path, sizeof path, "%s/libnvidia-opencl.so.1", folders[i]);
+        if (access(path, F_OK) != 0) { continue; }
+        open_helpers(folders[i]);
+        void *driver = dlopen(path, RTLD_NOW | RTLD_LOCAL);
         if (driver == NULL) { continue; }
-        dlclose(driver);
-        setenv("OCL_ICD_FILENAMES", places[i], 1);
+        setenv(dlsym(loader, "clGetICDLoaderInfoOCLICD") != NULL ? "OCL_ICD_VENDORS" : "OCL_ICD_FILENAMES", path, 1);
         return;
     }
 }
 
 COpenCLLoadResult copencl_load(COpenCLFunctions *functions) {
-    name_nvidia();
     void *library = dlopen("libOpenCL.so.1", RTLD_NOW | RTLD_LOCAL);
     if (library == NULL) { return COpenCLNoLibrary; }
+    name_nvidia(library);
     void *address;
 #define COPENCL_FILL(name) \
     address = dlsym(library, #name); \
