@@ -93,7 +93,15 @@ extension CLIP {
         let ids = try tokenize(captions).ids
         let batches = stride(from: 0, to: ids.count, by: batch).map { Array(ids[$0..<min($0 + batch, ids.count)]) }
         let found = try measured(seconds: seconds, shouldStop: shouldStop) {
-            for batch in batches where !shouldStop() { _ = try finish(begin(.tokens(batch)), normalized: false) }
+            // As many under way as in `embed`: the next is made ready while one computes.
+            var running: ArraySlice<Job> = []
+            for batch in batches where !shouldStop() {
+                running.append(try begin(.tokens(batch)))
+                if running.count >= jobsInFlight, let first = running.popFirst() {
+                    _ = try finish(first, normalized: false)
+                }
+            }
+            for job in running { _ = try finish(job, normalized: false) }
         }
         let work = try gigaoperations(.text) { _ = try $0.encodeTexts(ids) }
         let share = Double(batch) / Double(max(ids.count, 1))
