@@ -60,8 +60,14 @@ static const unsigned char mma_norm[] = {
 static const unsigned char mma_pooledAttention[] = {
 #embed "OpenCL/mma/pooledAttention.cl"
 };
+static const unsigned char wgmma_tiles[] = {
+#embed "OpenCL/wgmma/tiles.cl"
+};
 static const unsigned char wgmma_linear[] = {
 #embed "OpenCL/wgmma/linear.cl"
+};
+static const unsigned char wgmma_attention[] = {
+#embed "OpenCL/wgmma/attention.cl"
 };
 static const unsigned char amd_wmma[] = {
 #embed "OpenCL/amd/wmma.cl"
@@ -89,7 +95,8 @@ static const CLIPKernelSource sources[] = {
     SOURCE(patches),   SOURCE(pixels), SOURCE(tokens),      SOURCE(averagePool), SOURCE(rows),
     SOURCE(peak),
     SOURCE_IN(nvidia, ptx), SOURCE_IN(matrix, values), SOURCE_IN(matrix, epilogue), SOURCE_IN(mma, linear), SOURCE_IN(mma, attention),
-    SOURCE_IN(mma, norm), SOURCE_IN(mma, pooledAttention), SOURCE_IN(wgmma, linear),
+    SOURCE_IN(mma, norm), SOURCE_IN(mma, pooledAttention), SOURCE_IN(wgmma, tiles), SOURCE_IN(wgmma, linear),
+    SOURCE_IN(wgmma, attention),
     SOURCE_IN(amd, wmma), SOURCE_IN(amd, mfma), SOURCE_IN(intel, dpas), SOURCE_IN(fragments, fragments),
     SOURCE_IN(fragments, linear), SOURCE_IN(fragments, attention),
 };

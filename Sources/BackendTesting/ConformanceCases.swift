@@ -167,6 +167,8 @@ func makeCases() -> [ConformanceCase] {
                 transposed: type == .float16 || type == .float64),
             quick: type == .float16)
     }
+    // Whole tiles of keys and queries, and what may be left behind them.
+    add(AttentionCase(lengths: [80, 3, 150], inputs: 32, heads: 2, keyWidth: 64, valueWidth: 64), quick: true)
     add(AttentionCase(lengths: [50, 50], inputs: 768, heads: 12, keyWidth: 64, valueWidth: 64, norm: .layer))
     add(AttentionCase(lengths: [77], inputs: 512, heads: 8, keyWidth: 64, valueWidth: 64, mask: .causal, norm: .layer))
     add(AttentionCase(lengths: [197], inputs: 192, heads: 3, keyWidth: 64, valueWidth: 64))

@@ -37,6 +37,12 @@ import Testing
         #expect(spliced.contains("// begin inline asm"))
     }
 
+    @Test("the assembler is told how many work-groups are to fit") func resident() throws {
+        let spliced = try PTXSplice.spliced(text, resident: 2)
+        #expect(spliced.contains("\n.reqntid 32, 8, 1\n.minnctapersm 2\n{"))
+        #expect(try PTXSplice.spliced(text, resident: 1) == PTXSplice.spliced(text))
+    }
+
     @Test("text that is not fit for it is refused, with the reason") func refusals() {
         #expect(throws: PTXSplice.Failure.noMarkers) {
             try PTXSplice.spliced(text.replacingOccurrences(of: "//@ ", with: "// "))
@@ -144,7 +150,7 @@ struct NvidiaKernelTests {
                 for architecture in architectures {
                     let text =
                         variant.step == .wgmma
-                        ? try PTXSplice.spliced(ptx)
+                        ? try PTXSplice.spliced(ptx, resident: variant.resident)
                         : ptx.replacingOccurrences(of: ".target sm_90,", with: ".target \(architecture),")
                     try text.write(toFile: path("final.ptx"), atomically: true, encoding: .utf8)
                     let made = try Compilers.run(
@@ -160,8 +166,10 @@ struct NvidiaKernelTests {
                     #expect(made.status == 0, "\(variant.name), \(architecture): \(made.output.prefix(2000))")
                     #expect(use.registers > 0 && use.registers <= variant.registers, "\(variant.name), \(architecture)")
                     #expect(use.shared + variant.dynamicMemory <= 227 << 10, "\(variant.name), \(architecture)")
-                    // The plain kernels are the last resort on a GPU and may spill.
-                    if variant.step != nil { #expect(use.spilled == 0, "\(variant.name), \(architecture)") }
+                    // The plain kernels are the last resort on a GPU and may spill; and where registers are halved, a few outside of loops.
+                    if variant.step != nil {
+                        #expect(use.spilled <= (variant.resident > 1 ? 32 : 0), "\(variant.name), \(architecture)")
+                    }
                     // ptxas says so where it has to wait after each wgmma.
                     #expect(!made.output.contains("serialized"), "\(variant.name): \(made.output.prefix(2000))")
                 }

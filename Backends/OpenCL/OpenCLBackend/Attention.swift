@@ -85,8 +85,13 @@ extension OpenCLBackend {
 
     /// Whether the attention of matrix instructions takes heads of these widths.
     private func usesMatrixSteps(_ shape: AttentionShape) -> Bool {
-        guard let matrixStep else { return false }
-        return [shape.keyWidth, shape.valueWidth].allSatisfy { $0 % 8 == 0 && $0 <= matrixStep.widestHead }
+        attentionStep(shape, hasMask: true).map(shape.fits) ?? false
+    }
+
+    /// The instructions of an attention. That of `wgmma` takes no mask and heads of 64 columns only; where it may not be used, `mma` is.
+    private func attentionStep(_ shape: AttentionShape, hasMask: Bool) -> MatrixStep? {
+        guard matrixStep == .wgmma else { return matrixStep }
+        return !hasMask && hasWGMMAAttention && shape.fits(.wgmma) ? .wgmma : .mma
     }
 
     package func prepareAttentionBias(_ bias: HostTensor) throws(BackendError) -> OpenCLAttentionBias {
@@ -137,8 +142,8 @@ extension OpenCLBackend {
             flags = 2
         }
         guard let transposedKeys = x.keys else {
-            if let matrixStep {
-                try matrixAttention(x, matrixStep, sequences, bias: bias, flags: flags, into: y)
+            if let step = attentionStep(shape, hasMask: flags != 0) {
+                try matrixAttention(x, step, sequences, bias: bias, flags: flags, into: y)
             }
             return y
         }
@@ -191,54 +196,75 @@ extension OpenCLBackend {
         return y
     }
 
-    /// Kernel: mma/attention.cl, or fragments/attention.cl where the step has units.
+    /// Kernel: wgmma/attention.cl, mma/attention.cl, or fragments/attention.cl where the step has units.
     struct MatrixAttention {
         let step: MatrixStep
         let warps: Int
         /// Queries of one work-group.
         let queries: Int
+        /// Bytes of shared memory beyond the 48 KB that are reported.
+        var largeSharedMemory: Int { step == .wgmma && longestKeys > 64 ? 1024 + 3 * (16 << 10) : 0 }
+        private let longestKeys: Int
         private let own: [(String, Int)]
 
-        init(_ step: MatrixStep, _ shape: AttentionShape, longestQueries: Int) {
+        init(_ step: MatrixStep, _ shape: AttentionShape, longestQueries: Int, longestKeys: Int) {
             self.step = step
+            self.longestKeys = longestKeys
             let wide = max(shape.keyWidth, shape.valueWidth) > 64
             let rows = step.unit?.rows ?? 16
             // No more warps than the queries need.
             let most = 64 / rows
-            warps = longestQueries <= 32 ? most / 2 : most
+            warps = step == .wgmma ? (longestQueries <= 64 ? 4 : 8) : longestQueries <= 32 ? most / 2 : most
             queries = warps * rows
             let isIntel = step == .dpas16 || step == .dpas8
-            let own = [("KEY_WIDTH", shape.keyWidth), ("VALUE_WIDTH", shape.valueWidth), ("WARPS", warps)]
-            self.own =
-                own + [("KEY_TILE", isIntel ? 16 : wide ? 32 : 64)]
-                + (step.isNvidia
-                    ? [("STAGES", wide ? 1 : 2), ("LOCAL_ARGUMENT", 0)] : [("QUERIES_STAY", isIntel ? 0 : 1)])
+            let widths = [("KEY_WIDTH", shape.keyWidth), ("VALUE_WIDTH", shape.valueWidth)]
+            switch step {
+            case .wgmma: own = [("STAGES", longestKeys <= 64 ? 1 : 3), ("LOCAL_ARGUMENT", 0)]
+            case .mma:
+                own = widths + [("KEY_TILE", wide ? 32 : 64), ("STAGES", wide ? 1 : 2), ("LOCAL_ARGUMENT", 0)]
+            default:
+                own = widths + [("KEY_TILE", isIntel ? 16 : wide ? 32 : 64), ("QUERIES_STAY", isIntel ? 0 : 1)]
+            }
         }
 
-        func knobs(emulated: Bool) -> [(String, Int)] { own + step.knobs(emulated: emulated) }
+        func knobs(emulated: Bool) -> [(String, Int)] { own + [("WARPS", warps)] + step.knobs(emulated: emulated) }
+    }
+
+    func request(_ variant: MatrixAttention) -> Programs.Request {
+        Programs.Request(
+            files: variant.step.files("attention"), knobs: variant.knobs(emulated: emulatesMatrixSteps),
+            compilerOptions: emulatesMatrixSteps ? "" : variant.step.compilerOptions,
+            splices: variant.step == .wgmma && !emulatesMatrixSteps)
     }
 
     private func matrixAttention(
         _ x: OpenCLQueryKeyValueMatrix, _ step: MatrixStep, _ sequences: Sequences, bias: OpenCLAttentionBias?,
         flags: Int, into y: OpenCLMatrix
     ) throws(BackendError) {
-        let variant = MatrixAttention(step, x.shape, longestQueries: sequences.longestQueries)
+        let variant = MatrixAttention(
+            step, x.shape, longestQueries: sequences.longestQueries, longestKeys: sequences.longestKeys)
         let segments = try upload(sequences)
-        let request = Programs.Request(
-            files: step.files("attention"), knobs: variant.knobs(emulated: emulatesMatrixSteps),
-            compilerOptions: emulatesMatrixSteps ? "" : step.compilerOptions)
-        let kernel = try programs.program(request).kernel("attention")
+        let kernel = try programs.program(request(variant)).kernel("attention")
         let blocks = (sequences.longestQueries + variant.queries - 1) / variant.queries
         try run(
             kernel, groups: (blocks, x.shape.heads, sequences.count), items: step.lanes, itemRows: variant.warps
         ) { call in
             call.matrix(x.queriesAndValues)
             call.region(segments)
-            call.buffer(bias?.buffer ?? zeros)
-            call.uint(bias?.queries ?? 0)
-            call.uint(bias?.keys ?? 0)
-            call.uint(flags)
+            if step != .wgmma {
+                call.buffer(bias?.buffer ?? zeros)
+                call.uint(bias?.queries ?? 0)
+                call.uint(bias?.keys ?? 0)
+                call.uint(flags)
+            }
             call.matrix(y)
         }
+    }
+}
+
+extension AttentionShape {
+    fileprivate func fits(_ step: MatrixStep) -> Bool {
+        if step == .wgmma { return keyWidth == 64 && valueWidth == 64 }
+        return [keyWidth, valueWidth].allSatisfy { $0 % 8 == 0 && $0 <= step.widestHead }
     }
 }

@@ -14,6 +14,8 @@ package struct KernelVariant: Sendable {
     package let registers: Int
     /// Bytes of shared memory beyond the 48 KB that ptxas takes as declared: to be made external.
     package let dynamicMemory: Int
+    /// Work-groups of a multiprocessor, as the assembler is told.
+    package var resident = 1
     /// Work-items of a work-group and rows of them, where the kernel fixes them.
     package var groupSize: (items: Int, rows: Int)?
 
@@ -22,34 +24,48 @@ package struct KernelVariant: Sendable {
         let common = OpenCLBackend.commonOptions(half: true, .tiled, rowLanes: 64, unrolls: true)
         func add(
             _ name: String, _ files: [String], _ knobs: [(String, Int)], step: MatrixStep? = nil, items: Int,
-            dynamicMemory: Int = 0, groupSize: (items: Int, rows: Int)? = nil
+            dynamicMemory: Int = 0, resident: Int = 1, groupSize: (items: Int, rows: Int)? = nil
         ) throws(BackendError) {
             all.append(
                 KernelVariant(
                     name: name, source: try Programs.source(files, folder: environment("CLIP_GPU_KERNELS")),
                     options: ([common] + knobs.map { "-D\($0.0)=\($0.1)" }).joined(separator: " ")
                         + (step?.compilerOptions ?? ""), step: step,
-                    registers: min(255, 65536 / items), dynamicMemory: dynamicMemory, groupSize: groupSize))
+                    registers: min(255, 65536 / items), dynamicMemory: dynamicMemory, resident: resident,
+                    groupSize: groupSize))
         }
         for step in MatrixStep.allCases {
             for tile in MatrixTile.table(step) {
                 let isLarge = step.isNvidia && tile.sharedMemory > 48 << 10
-                try add(
-                    "linear \(tile)", step.files("linear"),
-                    tile.knobs + step.knobs(emulated: false) + (step.isNvidia ? [("LOCAL_ARGUMENT", 0)] : []),
-                    step: step,
-                    items: tile.warps * step.lanes * tile.resident, dynamicMemory: isLarge ? tile.sharedMemory : 0,
-                    groupSize: step.isNvidia ? (step.lanes, tile.warps) : nil)
-            }
-            if step == .wgmma { continue }
-            for width in (step.isNvidia ? [32, 64, 80, 88, 104, 128] : [64, step.widestHead]) {
-                for queries in step.isNvidia && width == 64 ? [32, 64] : [64] {
-                    let shape = AttentionShape(heads: 1, keyWidth: width, valueWidth: width, scale: 1)
-                    let variant = OpenCLBackend.MatrixAttention(step, shape, longestQueries: queries)
+                let kinds: [(name: String, activation: Activation, isPlain: Bool)] =
+                    [("", .none, true), (" gelu", .gelu, true)]
+                    + (step == .wgmma
+                        ? [(" quick_gelu", .quickGELU, true), (" any", .none, false), (" any gelu", .gelu, false)] : [])
+                for kind in kinds {
                     try add(
-                        "attention \(step.isNvidia ? "" : "\(step.rawValue) ")\(width), \(queries) queries",
-                        step.files("attention"),
-                        variant.knobs(emulated: false), step: step, items: variant.warps * step.lanes)
+                        "linear \(tile)\(kind.name)", step.files("linear"),
+                        tile.knobs + tile.knobs(activation: kind.activation.number, isPlain: kind.isPlain)
+                            + step.knobs(emulated: false) + (step.isNvidia ? [("LOCAL_ARGUMENT", 0)] : []), step: step,
+                        items: tile.warps * step.lanes * tile.resident, dynamicMemory: isLarge ? tile.sharedMemory : 0,
+                        resident: tile.resident, groupSize: step.isNvidia ? (step.lanes, tile.warps) : nil)
+                }
+            }
+            let widths =
+                switch step {
+                case .wgmma: [64]
+                case .mma: [32, 64, 80, 88, 104, 128]
+                default: [64, step.widestHead]
+                }
+            for width in widths {
+                for queries in step == .wgmma ? [64, 128] : step == .mma && width == 64 ? [32, 64] : [64] {
+                    let shape = AttentionShape(heads: 1, keyWidth: width, valueWidth: width, scale: 1)
+                    let variant = OpenCLBackend.MatrixAttention(
+                        step, shape, longestQueries: queries, longestKeys: queries)
+                    try add(
+                        "attention \(step == .mma ? "" : "\(step.rawValue) ")\(width), \(queries) queries",
+                        step.files("attention"), variant.knobs(emulated: false), step: step,
+                        items: variant.warps * step.lanes, dynamicMemory: variant.largeSharedMemory,
+                        groupSize: step.isNvidia ? (step.lanes, variant.warps) : nil)
                 }
             }
         }

@@ -59,6 +59,7 @@ package final class OpenCLLinear {
 
 /// Bits of the kernel's `flags`; the lowest four are the activation.
 enum EpilogueFlag {
+    static let activations = 15
     static let gated = 16
     static let bias = 32
     static let scale = 64
@@ -165,6 +166,8 @@ extension OpenCLBackend {
                 try weightBuffer(
                     panelled(weight, inputs, all, rows, panel) { Float16($0).bitPattern }, for: "a weight")
             }
+        // Some kernels add biases always.
+        if !hasBias { try needZeros(columns: columns * MemoryLayout<Float>.size / elementSize) }
         var packedBias = [Float](repeating: 0, count: groups * columns)
         for (index, row) in all.enumerated() { packedBias[index / rows * columns + index % rows] = biases[row] }
         return ProductWeights(

@@ -59,16 +59,11 @@ extension OpenCLBackend {
         guard x.rows > 0 else { return }
         let columns = weights.productColumns
         let units = description.computeUnits
-        guard
-            let tile = matrixTiles.min(by: {
-                $0.cost(rows: x.rows, columns: columns * groups.count, units: units)
-                    < $1.cost(rows: x.rows, columns: columns * groups.count, units: units)
-            })
-        else { throw BackendError(.kernel, "there is no tile of the matrix product left") }
         var flags = weights.flags
         if residual != nil { flags |= EpilogueFlag.residual }
         if groups.count > 1 && groups.yStep % 8 != 0 { flags |= EpilogueFlag.unaligned }
-        let kernel = try programs.program(request(tile)).kernel("linear")
+        let (tile, kernel) = try tileAndKernel(
+            rows: x.rows, columns: columns * groups.count, outputs: columns, flags: flags)
         var counts = ((x.rows + tile.rows - 1) / tile.rows, (columns + tile.columns - 1) / tile.columns, groups.count)
         let (rowTiles, columnTiles) = (counts.0, counts.1)
         let makesSeveral = tile.step == .wgmma
@@ -108,25 +103,52 @@ extension OpenCLBackend {
         }
     }
 
-    func request(_ tile: MatrixTile) -> Programs.Request {
+    /// The tile that costs least, and its kernel; one that does not build is left out.
+    private func tileAndKernel(
+        rows: Int, columns: Int, outputs: Int, flags: Int
+    ) throws(BackendError) -> (MatrixTile, Kernel) {
+        let units = description.computeUnits
+        let activation = flags & EpilogueFlag.activations
+        let isSimple =
+            flags & (EpilogueFlag.gated | EpilogueFlag.scale | EpilogueFlag.unaligned) == 0
+            && (activation == 0 || flags & EpilogueFlag.residual == 0)
+        while let tile = matrixTiles.min(by: {
+            $0.cost(rows: rows, columns: columns, units: units) < $1.cost(rows: rows, columns: columns, units: units)
+        }) {
+            let request = request(tile, activation: activation, isPlain: isSimple && outputs % tile.columns == 0)
+            do throws(BackendError) {
+                return (tile, try programs.program(request).kernel("linear"))
+            } catch {
+                guard matrixTiles.count > 1 else { throw error }
+                leaveOut(tile, because: error)
+            }
+        }
+        throw BackendError(.kernel, "there is no tile of the matrix product left")
+    }
+
+    /// The program of a tile: for an activation, and for plain products (wgmma/linear.cl) or any.
+    func request(_ tile: MatrixTile, activation: Int = 0, isPlain: Bool = true) -> Programs.Request {
         let step = tile.step
         let placed = step.isNvidia ? [("LOCAL_ARGUMENT", sharesByArgument.contains(tile) ? 1 : 0)] : []
         return Programs.Request(
-            files: step.files("linear"), knobs: tile.knobs + step.knobs(emulated: emulatesMatrixSteps) + placed,
+            files: step.files("linear"),
+            knobs: tile.knobs + tile.knobs(activation: activation, isPlain: isPlain)
+                + step.knobs(emulated: emulatesMatrixSteps) + placed,
             compilerOptions: emulatesMatrixSteps ? "" : step.compilerOptions,
-            splices: step == .wgmma && !emulatesMatrixSteps)
+            splices: step == .wgmma && !emulatesMatrixSteps, resident: tile.resident)
     }
 
     /// Compares products with the host's; throws where one does not build or computes wrongly.
     func checkMatrixProduct() throws(BackendError) {
-        // More steps than slots, inputs that do not fill one, columns and rows over a tile's edge.
-        try checkLinear(rows: 150, inputs: 328, outputs: 300, layout: .matrix)
-        try checkLinear(rows: 7, inputs: 45, outputs: 70, layout: .matrix)
-        guard matrixStep == .wgmma else { return }
+        // More steps than slots, inputs that do not fill one, rows over a tile's edge; and columns, where they need no other program.
+        let isWGMMA = matrixStep == .wgmma
+        try checkLinear(rows: 150, inputs: 328, outputs: isWGMMA ? 256 : 300, layout: .matrix)
+        try checkLinear(rows: 7, inputs: 45, outputs: isWGMMA ? 256 : 70, layout: .matrix)
+        guard isWGMMA else { return }
         // All tiles by one work-group: one that follows another, and the slots of both.
         mostProductGroups = 1
         defer { mostProductGroups = nil }
-        try checkLinear(rows: 150, inputs: 328, outputs: 300, layout: .matrix)
-        try checkLinear(rows: 150, inputs: 45, outputs: 300, layout: .matrix)
+        try checkLinear(rows: 150, inputs: 328, outputs: 256, layout: .matrix)
+        try checkLinear(rows: 150, inputs: 45, outputs: 256, layout: .matrix)
     }
 }

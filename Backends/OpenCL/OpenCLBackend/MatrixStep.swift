@@ -1,9 +1,9 @@
 // Which matrix instructions there are, and what their kernels have in common with each other. A step of the ladder is one file of
-// instructions and a product in that form: wgmma/linear.cl, mma/linear.cl, or fragments/linear.cl for all others.
+// instructions, and a product and attention in that form: in wgmma/, mma/, or fragments/ for all others.
 
 /// Instructions that a product of halves can be built from, best first among those of one maker.
 package enum MatrixStep: String, Sendable, CaseIterable {
-    /// NVIDIA's `wgmma` on tiles in shared memory, four warps together: sm_90a. Kernel: wgmma/linear.cl.
+    /// NVIDIA's `wgmma` on tiles in shared memory, four warps together: sm_90a. Kernels: wgmma/linear.cl, wgmma/attention.cl.
     case wgmma
     /// NVIDIA's `mma.sync` on tiles of one warp: sm_80 and later. Kernel: mma/linear.cl.
     case mma
@@ -69,7 +69,13 @@ package enum MatrixStep: String, Sendable, CaseIterable {
     }
 
     /// The most columns of a head for its attention: what registers hold of results and scores.
-    var widestHead: Int { self == .dpas16 ? 80 : self == .dpas8 ? 88 : 128 }
+    var widestHead: Int {
+        switch self {
+        case .dpas16: 80
+        case .dpas8: 88
+        default: 128
+        }
+    }
 
     /// Kernel files of an operation that uses the instructions; those in front of `name`'s own.
     func files(_ name: String) -> [String] {
@@ -80,10 +86,8 @@ package enum MatrixStep: String, Sendable, CaseIterable {
             case .mfma: ["amd/mfma", "fragments/fragments"]
             case .wmma11, .wmma12: ["amd/wmma", "fragments/fragments"]
             }
-        let folder = isNvidia ? (name == "linear" ? rawValue : "mma") : "fragments"
-        return instructions + ["matrix/values"] + (name == "linear" ? ["matrix/epilogue"] : []) + [
-            "\(folder)/\(name)"
-        ]
+        return instructions + ["matrix/values"] + (name == "linear" ? ["matrix/epilogue"] : [])
+            + (self == .wgmma ? ["wgmma/tiles"] : []) + ["\(isNvidia ? rawValue : "fragments")/\(name)"]
     }
 
     /// What those files have to be told.

@@ -182,6 +182,11 @@ package struct MatrixTile: Sendable, Hashable, CustomStringConvertible {
                 ? [("OVERLAP", overlaps ? 1 : 0)] : [("WARP_ROWS", warpRows), ("WARP_COLUMNS", warpColumns)])
     }
 
+    /// What the kernel has to be told of the product.
+    func knobs(activation: Int, isPlain: Bool) -> [(String, Int)] {
+        [("ACTIVATION", activation)] + (step == .wgmma ? [("PLAIN", isPlain ? 1 : 0)] : [])
+    }
+
     /// What a product costs with this tile, in multiples of what one multiprocessor does in a unit of time.
     func cost(rows: Int, columns: Int, units: Int) -> Double {
         let groups = (rows + self.rows - 1) / self.rows * ((columns + self.columns - 1) / self.columns)

@@ -77,6 +77,8 @@ package final class OpenCLBackend: Backend {
     package private(set) var matrixStep: MatrixStep?
     /// Its tiles that passed their self-check.
     private(set) var matrixTiles: [MatrixTile] = []
+    /// wgmma/attention.cl built and passed its self-check.
+    var hasWGMMAAttention = false
     /// Work-groups of a product that may have fewer than tiles; none: as many as the device holds.
     package var mostProductGroups: Int?
     /// Those among them whose shared memory is an argument of the kernel.
@@ -525,7 +527,7 @@ package final class OpenCLBackend: Backend {
                 }
                 return true
             }
-            programs.prebuild(tried.map(request))
+            programs.prebuild(tried.map { request($0) } + (step == .wgmma ? wgmmaAttentionRequests : []))
             for tile in remembered + shipped {
                 if tile == shipped.first, !passed.isEmpty { break }
                 matrixTiles = [tile]
@@ -555,10 +557,31 @@ package final class OpenCLBackend: Backend {
             matrixTiles = passed
             if tiles == nil, findings != known { remember(findings, step) }
             // A step that is left with its small tiles alone is slower than the next.
-            if tiles == nil ? passed.contains(where: { $0.rate >= 0.9 }) : !passed.isEmpty { return }
+            if tiles == nil ? passed.contains(where: { $0.rate >= 0.9 }) : !passed.isEmpty {
+                if step == .wgmma { try chooseAttention() }
+                return
+            }
         }
         matrixStep = nil
         matrixTiles = []
+    }
+
+    /// A tile is chosen no more; said, as of those that are passed over at the start.
+    func leaveOut(_ tile: MatrixTile, because error: BackendError) {
+        matrixTiles.removeAll { $0 == tile }
+        notices.append("linear \(tile) was passed over on \(device.identifier): \(error.description)")
+    }
+
+    /// Takes the attention of wgmma where it builds and passes its self-check; else there is that of mma.
+    private func chooseAttention() throws(BackendError) {
+        hasWGMMAAttention = true
+        do throws(BackendError) {
+            try checkWGMMAAttention()
+        } catch {
+            hasWGMMAAttention = false
+            notices.append("attention wgmma was passed over on \(device.identifier): \(error.description)")
+            if error.code != .kernel { try reopen() }
+        }
     }
 
     /// Takes the first tile whose kernel builds and passes its self-check.

@@ -23,8 +23,9 @@ package enum PTXSplice {
 
     static let marker = "//@ "
 
-    /// The text with its marked instructions in force and sm_90a for its target.
-    package static func spliced(_ text: String) throws(Failure) -> String {
+    /// The text with its marked instructions in force and sm_90a for its target. With `resident`, the assembler is told to leave registers
+    /// for so many work-groups of a multiprocessor.
+    package static func spliced(_ text: String, resident: Int = 1) throws(Failure) -> String {
         var hasTarget = false
         var markers = 0
         var lines: [Substring] = []
@@ -34,6 +35,8 @@ package enum PTXSplice {
                 guard words[1] == "sm_90" || words[1] == "sm_90a" else { throw .target(String(words[1])) }
                 hasTarget = true
                 lines.append(Substring(line.replacing(words[1], with: "sm_90a", maxReplacements: 1)))
+            } else if words.first == ".reqntid", resident > 1 {
+                lines += [line, ".minnctapersm \(resident)"]
             } else if let at = line.firstRange(of: marker) {
                 markers += 1
                 lines.append(Substring(line[..<at.lowerBound] + line[at.upperBound...]))

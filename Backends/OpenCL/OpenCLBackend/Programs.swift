@@ -55,12 +55,13 @@ final class Programs {
     }
 
     /// A program of files, one after the other behind the prelude. `knobs` become -D options, behind which stand `compilerOptions`. With
-    /// `splices`, the instructions that it carries as comments are put into force.
+    /// `splices`, the instructions that it carries as comments are put into force; `resident`: see `PTXSplice`.
     struct Request {
         let files: [String]
         let knobs: [(String, Int)]
         var compilerOptions = ""
         var splices = false
+        var resident = 1
     }
 
     func program(_ files: [String], _ knobs: [(String, Int)] = []) throws(BackendError) -> Program {
@@ -118,7 +119,7 @@ final class Programs {
         let program = Result { () throws(BackendError) in
             try build(
                 source(request.files), options(request), name: request.files[request.files.count - 1],
-                splices: request.splices, &origin)
+                splices: request.splices, resident: request.resident, &origin)
         }
         return Made(program: program, origin: origin)
     }
@@ -150,9 +151,9 @@ final class Programs {
     }
 
     private func build(
-        _ source: String, _ options: String, name: String, splices: Bool, _ origin: inout Made.Origin?
+        _ source: String, _ options: String, name: String, splices: Bool, resident: Int, _ origin: inout Made.Origin?
     ) throws(BackendError) -> cl_program {
-        let key = ContentKey([deviceKey, options, source])
+        let key = ContentKey([deviceKey, options, source] + (resident > 1 ? ["resident \(resident)"] : []))
         if let binary = cache?.read(key), let program = try? load(binary, options, name: name) {
             origin = .cached
             return program
@@ -192,7 +193,7 @@ final class Programs {
         while text.last == 0 { text.removeLast() }
         let binary: [UInt8]
         do throws(PTXSplice.Failure) {
-            binary = Array(try PTXSplice.spliced(String(decoding: text, as: UTF8.self)).utf8) + end
+            binary = Array(try PTXSplice.spliced(String(decoding: text, as: UTF8.self), resident: resident).utf8) + end
         } catch {
             throw BackendError(.kernel, "OpenCL: '\(name)' cannot be completed: \(error)")
         }

@@ -4,8 +4,9 @@
 // 32 columns of the result, column 8t + 2j + e stands at 8j + 2t + e of the product. So a lane has eight columns side by side from four
 // multiplies, and reads and writes 16 bytes at once.
 
-// The epilogue, as bits of `flags`; the lowest four are the activation. As in linear.cl.
-#define FLAG_ACTIVATION 15
+// Knob: ACTIVATION, numbered as in prelude.cl. A choice between activations for each of a lane's sums would take compilers long.
+
+// The rest of the epilogue, as bits of `flags`. As in linear.cl.
 #define FLAG_GATED 16
 #define FLAG_BIAS 32
 #define FLAG_SCALE 64
@@ -60,7 +61,7 @@ UNROLL_LOOP
 static inline void finish8(
     float *v, const float *factors, __global const element *residual, __global element *y, uint column, uint outputs,
     uint flags) {
-    ACTIVATE(v, 8, 2, flags & FLAG_ACTIVATION, flags & FLAG_GATED)
+    ACTIVATE(v, 8, 2, flags & FLAG_GATED)
     GATE(v, 8)
     if (flags & FLAG_SCALE) {
 UNROLL_LOOP
@@ -72,7 +73,7 @@ UNROLL_LOOP
 // Bias and layer scale of eight product columns of matrix `group`. Both are padded to whole panels, or not read.
 #define EPILOGUE_COLUMNS(column, group) \
     float biases[8] = {0.0f}; \
-    if (flags & FLAG_BIAS) { load_floats8(bias + (group) * biasStep + (column), biases); } \
+    if (flags & FLAG_BIAS) { load_constants8(bias + (group) * biasStep + (column), biases); } \
     SCALE_COLUMNS(column)
 #define SCALE_COLUMNS(column) \
     float factors[8] = {0.0f}; \

@@ -3,6 +3,7 @@
 
 #if !VALUES_IN_PTX
 static inline uint4 load_words4(__global const void *from) { return *(__global const uint4 *)from; }
+static inline float4 load_constants4(__global const float *from) { return *(__global const float4 *)from; }
 #endif
 #if VALUES_IN_PTX
 // nvidia/ptx.cl has them.
@@ -47,9 +48,9 @@ static inline void store_halves8(__global element *to, const float *v) {
         pack_halves(v[0], v[1]), pack_halves(v[2], v[3]), pack_halves(v[4], v[5]), pack_halves(v[6], v[7]));
 }
 
-// Eight floats, aligned to 16 bytes.
-static inline void load_floats8(__global const float *from, float *v) {
-    const float4 low = *(__global const float4 *)from, high = *(__global const float4 *)(from + 4);
+// Eight floats, aligned to 16 bytes, that nobody writes meanwhile.
+static inline void load_constants8(__global const float *from, float *v) {
+    const float4 low = load_constants4(from), high = load_constants4(from + 4);
     v[0] = low.x;
     v[1] = low.y;
     v[2] = low.z;
@@ -114,21 +115,23 @@ UNROLL_LOOP
         v[i * stride] *= v[i * stride] < 0.0f ? tail : 1.0f - tail;
     }
 }
-// Of `count` numbers, of which four of a row stand `stride` apart, those of even columns at even places; or of the even columns alone. One
-// choice for all of them: the text of a choice for each is what compilers take long for.
-#define ACTIVATE_EACH(v, count, stride, first, function) \
+// The activation of the program, on four numbers of a row.
+#if ACTIVATION == ACTIVATION_RELU
+#define ACTIVATE4 relu4
+#elif ACTIVATION == ACTIVATION_QUICK_GELU
+#define ACTIVATE4 quick_gelu4
+#elif ACTIVATION == ACTIVATION_GELU
+#define ACTIVATE4 gelu4
+#elif ACTIVATION == ACTIVATION_GELU_TANH
+#define ACTIVATE4 gelu_tanh4
+#else
+#define ACTIVATE4 nothing4
+static inline void nothing4(float *v, uint stride) {}
+#endif
+// On `count` numbers, of which four of a row stand `stride` apart, those of even columns at even places; or on the even columns alone.
+#define ACTIVATE(v, count, stride, even_alone) \
     UNROLL_LOOP for (uint i = 0; i < (count); i += 4 * (stride)) { \
-        UNROLL_LOOP for (uint o = first; o < (stride); o += 2) { function((v) + i + o, stride); } \
-    }
-#define ACTIVATE_BY(v, count, stride, even_alone, function) \
-    ACTIVATE_EACH(v, count, stride, 0, function) \
-    if (!(even_alone)) { ACTIVATE_EACH(v, count, stride, 1, function) } \
-    break
-#define ACTIVATE(v, count, stride, activation, even_alone) \
-    switch (activation) { \
-    case ACTIVATION_RELU: ACTIVATE_BY(v, count, stride, even_alone, relu4); \
-    case ACTIVATION_QUICK_GELU: ACTIVATE_BY(v, count, stride, even_alone, quick_gelu4); \
-    case ACTIVATION_GELU: ACTIVATE_BY(v, count, stride, even_alone, gelu4); \
-    case ACTIVATION_GELU_TANH: ACTIVATE_BY(v, count, stride, even_alone, gelu_tanh4); \
-    default: break; \
+        UNROLL_LOOP for (uint o = 0; o < (stride); o++) { \
+            if (o % 2 == 0 || !(even_alone)) { ACTIVATE4((v) + i + o, stride); } \
+        } \
     }

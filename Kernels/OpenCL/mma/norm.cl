@@ -57,8 +57,8 @@ UNROLL_LOOP
                 factors[n] = 1.0f;
                 added[n] = 0.0f;
             }
-            if (flags & FLAG_WEIGHT) { load_floats8(weight + column, factors); }
-            if (flags & FLAG_BIAS) { load_floats8(bias + column, added); }
+            if (flags & FLAG_WEIGHT) { load_constants8(weight + column, factors); }
+            if (flags & FLAG_BIAS) { load_constants8(bias + column, added); }
 UNROLL_LOOP
             for (uint n = 0; n < 8; n++) { v[p][n] = v[p][n] * inverse * factors[n] + added[n]; }
             store_halves8(to + column, v[p]);

@@ -128,6 +128,12 @@ static inline uint4 load_words4(__global const void *from) {
                  : "l"(from));
     return words;
 }
+// What no kernel of the same launch writes: it may be read in any order.
+static inline float4 load_constants4(__global const float *from) {
+    float4 v;
+    PTX("ld.global.nc.v4.f32 {%0, %1, %2, %3}, [%4];" : "=f"(v.x), "=f"(v.y), "=f"(v.z), "=f"(v.w) : "l"(from));
+    return v;
+}
 static inline uint pack_halves(float low, float high) {
     uint pair;
     PTX("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));

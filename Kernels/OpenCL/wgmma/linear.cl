@@ -23,6 +23,8 @@
 //   STAGES          slots: 2 to 8, from 3 on with OVERLAP; STAGES * (BLOCK_ROWS + BLOCK_COLUMNS) * 128 bytes of shared memory
 //   OVERLAP         1: a step is multiplied while the next is begun; 0: each is waited for
 //   PENDING         STAGES - 2 - OVERLAP, as a literal
+//   PLAIN           1: outputs are a multiple of BLOCK_COLUMNS, and there is no gate, layer scale or unaligned row, nor an activation with a
+//                   residual; 0: all of it. What is left out is what compilers take longest for.
 
 // rowTiles, columnTiles: tiles of one matrix below and beside one another; tiles: of all.
 #define LINEAR_PARAMETERS \
@@ -44,9 +46,6 @@ static inline uint3 tile_place(uint tile, uint rowTiles, uint columnTiles) {
 #define W_BYTES (BLOCK_COLUMNS * 128)
 #define STAGE_BYTES (X_BYTES + W_BYTES)
 #define SUMS (BLOCK_COLUMNS / 2)
-
-// A tile in shared memory as wgmma names it: address, then 1024 bytes from eight rows to the next eight, pieces exchanged.
-static inline ulong descriptor(uint address) { return (ulong)(address >> 4 & 0x3fff) | 1ul << 16 | 64ul << 32 | 1ul << 62; }
 
 #if !EMULATED
 
@@ -119,12 +118,6 @@ static inline ulong descriptor(uint address) { return (ulong)(address >> 4 & 0x3
 
 #define MULTIPLY_STEP(x_descriptor, w_descriptor, adds) emulated_step(SHARED_BYTES, sums, x_descriptor, w_descriptor, adds)
 #define FINISH_STEPS()
-// The half in row `row` and column `k` of the tile that a descriptor names.
-static inline float tile_half(__local const uchar *memory, ulong tile, uint row, uint k) {
-    uint address = (uint)(tile & 0x3fff) * 16 + row / 8 * (uint)(tile >> 32 & 0x3fff) * 16 + row % 8 * 128 + k * 2;
-    address ^= (address >> 7 & 7) << 4;
-    return vload_half(0, (__local const half *)(memory + address));
-}
 static inline void emulated_step(__local const uchar *memory, float *sums, ulong x_tile, ulong w_tile, uint adds) {
     if (!adds) {
         for (uint i = 0; i < SUMS; i++) { sums[i] = 0.0f; }
@@ -153,68 +146,75 @@ static inline void emulated_step(__local const uchar *memory, float *sums, ulong
     UNROLL_LOOP for (uint i = 0; i < SUMS; i++) { sums[i] = as_float(0x7fc00000u); }
 
 // What becomes of the sums of four warps together, in a kernel's variables: `first_row` and `first_column` of the tile, each warp sixteen
-// rows of it, and the number of its matrix. One thing after the other for all sums: what depends on `flags` is looked up once, and
-// what is read from memory is asked for together, of one row of the lane at a time, as registers allow.
+// rows of it, and the number of its matrix. A program is PLAIN or not: then columns are whole, rows begin at multiples of 16 bytes, there
+// are biases, zeros maybe, and an activation or a residual at most, which is all that most models need.
+#if PLAIN
+// One run of instructions without choices, so that all that takes long is under way together. Rows past the last are the last once more, as
+// copied: they may be written again. Not so with a residual, which may be y itself.
 #define FINISH_TILE(first_row, first_column, group) \
     const uint columns_from = (first_column) + lane % 4 * 8; \
     const uint row_0 = (first_row) + warp * 16 + lane / 4, row_1 = row_0 + 8; \
-    if (flags & FLAG_BIAS) { \
-        UNROLL_LOOP for (uint q = 0; q < BLOCK_COLUMNS / 32; q++) { \
-            float biases[8]; \
-            load_floats8(bias + (group) * biasStep + columns_from + q * 32, biases); \
-            UNROLL_LOOP for (uint n = 0; n < 8; n++) { \
-                sums[SUM_AT(q, 0, n)] += biases[n]; \
-                sums[SUM_AT(q, 1, n)] += biases[n]; \
-            } \
-        } \
-    } \
-    ACTIVATE(sums, SUMS, 4, flags & FLAG_ACTIVATION, flags & FLAG_GATED) \
-    GATE(sums, SUMS) \
-    if (flags & FLAG_SCALE) { \
-        UNROLL_LOOP for (uint q = 0; q < BLOCK_COLUMNS / 32; q++) { \
-            SCALE_COLUMNS(columns_from + q * 32) \
-            UNROLL_LOOP for (uint n = 0; n < 8; n++) { \
-                sums[SUM_AT(q, 0, n)] *= factors[n]; \
-                sums[SUM_AT(q, 1, n)] *= factors[n]; \
-            } \
-        } \
-    } \
-    if (!(flags & (FLAG_GATED | FLAG_UNALIGNED)) && (first_column) + BLOCK_COLUMNS <= outputs) { \
-        STORE_ROW(0, row_0, group) \
-        STORE_ROW(1, row_1, group) \
+    if (ACTIVATION == ACTIVATION_NONE && flags & FLAG_RESIDUAL) { \
+        UNROLL_LOOP for (uint q = 0; q < BLOCK_COLUMNS / 32; q++) { ADD_BIASES(q, group) } \
+        STORE_ROW_ON_RESIDUAL(0, row_0, group) \
+        STORE_ROW_ON_RESIDUAL(1, row_1, group) \
     } else { \
+        __global element *y_0 = ROW(y, OUT_ROW(min(row_0, rows - 1))) + (group) * yStep + columns_from; \
+        __global element *y_1 = ROW(y, OUT_ROW(min(row_1, rows - 1))) + (group) * yStep + columns_from; \
         UNROLL_LOOP for (uint q = 0; q < BLOCK_COLUMNS / 32; q++) { \
-            UNROLL_LOOP for (uint h = 0; h < 2; h++) { \
-                const uint row = h ? row_1 : row_0; \
-                if (row < rows) { \
-                    float v[8]; \
-                    UNROLL_LOOP for (uint n = 0; n < 8; n++) { v[n] = sums[SUM_AT(q, h, n)]; } \
-                    store8( \
-                        v, ROW(residual, OUT_ROW(row)) + (group) * yStep, ROW(y, OUT_ROW(row)) + (group) * yStep, \
-                        columns_from + q * 32, outputs, flags); \
-                } \
+            ADD_BIASES(q, group) \
+            ACTIVATE(sums + q * 16, 16, 4, false) \
+            STORE_SUMS(q, 0, y_0) \
+            STORE_SUMS(q, 1, y_1) \
+        } \
+    }
+#else
+#define FINISH_TILE(first_row, first_column, group) \
+    const uint columns_from = (first_column) + lane % 4 * 8; \
+    const uint row_0 = (first_row) + warp * 16 + lane / 4, row_1 = row_0 + 8; \
+    UNROLL_LOOP for (uint q = 0; q < BLOCK_COLUMNS / 32; q++) { \
+        if (flags & FLAG_BIAS) { ADD_BIASES(q, group) } \
+        SCALE_COLUMNS(columns_from + q * 32) \
+        UNROLL_LOOP for (uint h = 0; h < 2; h++) { \
+            const uint row = h ? row_1 : row_0; \
+            if (row < rows) { \
+                float v[8]; \
+                UNROLL_LOOP for (uint n = 0; n < 8; n++) { v[n] = sums[SUM_AT(q, h, n)]; } \
+                finish8( \
+                    v, factors, ROW(residual, OUT_ROW(row)) + (group) * yStep, ROW(y, OUT_ROW(row)) + (group) * yStep, \
+                    columns_from + q * 32, outputs, flags); \
             } \
         } \
     }
+#endif
+#define ADD_BIASES(q, group) \
+    { \
+        float biases[8]; \
+        load_constants8(bias + (group) * biasStep + columns_from + (q) * 32, biases); \
+        UNROLL_LOOP for (uint n = 0; n < 8; n++) { \
+            sums[SUM_AT(q, 0, n)] += biases[n]; \
+            sums[SUM_AT(q, 1, n)] += biases[n]; \
+        } \
+    }
+#define STORE_SUMS(q, h, to) \
+    { \
+        float v[8]; \
+        UNROLL_LOOP for (uint n = 0; n < 8; n++) { v[n] = sums[SUM_AT(q, h, n)]; } \
+        store_halves8((to) + (q) * 32, v); \
+    }
 // Where the sum of column n of eight stands, of the lane's first or second row.
 #define SUM_AT(q, h, n) (((q) * 4 + (n) / 2) * 4 + (h) * 2 + (n) % 2)
-#define STORE_ROW(h, row, group) \
+#define STORE_ROW_ON_RESIDUAL(h, row, group) \
     if ((row) < rows) { \
         const uint out_row = OUT_ROW(row); \
-        if (flags & FLAG_RESIDUAL) { \
-            __global const element *residual_from = ROW(residual, out_row) + (group) * yStep + columns_from; \
-            UNROLL_LOOP for (uint q = 0; q < BLOCK_COLUMNS / 32; q++) { \
-                float added[8]; \
-                load_halves8(residual_from + q * 32, added); \
-                UNROLL_LOOP for (uint n = 0; n < 8; n++) { sums[SUM_AT(q, h, n)] += added[n]; } \
-            } \
+        __global const element *residual_from = ROW(residual, out_row) + (group) * yStep + columns_from; \
+        UNROLL_LOOP for (uint q = 0; q < BLOCK_COLUMNS / 32; q++) { \
+            float added[8]; \
+            load_halves8(residual_from + q * 32, added); \
+            UNROLL_LOOP for (uint n = 0; n < 8; n++) { sums[SUM_AT(q, h, n)] += added[n]; } \
         } \
         __global element *y_to = ROW(y, out_row) + (group) * yStep + columns_from; \
-        UNROLL_LOOP for (uint q = 0; q < BLOCK_COLUMNS / 32; q++) { \
-            float v[8]; \
-            UNROLL_LOOP for (uint n = 0; n < 8; n++) { v[n] = sums[SUM_AT(q, h, n)]; } \
-            store_halves8(y_to + q * 32, v); \
-        } \
+        UNROLL_LOOP for (uint q = 0; q < BLOCK_COLUMNS / 32; q++) { STORE_SUMS(q, h, y_to) } \
     }
 
 #define WORK_ITEMS (WARPS * 32)
