@@ -330,6 +330,17 @@ struct DeviceSelection {
         }
     }
 
+    /// The identifiers of the devices that a switch names among those that there are; `auto` names all.
+    fileprivate static func identifiers(_ device: Device, of devices: [DeviceDescription]) throws -> [String] {
+        switch device.choice {
+        case .automatic: devices.map(\.identifier)
+        case .gpu(nil), .allGPUs: devices.filter { $0.kind == "gpu" }.map(\.identifier)
+        case .openCL(nil): devices.filter { $0.identifier.hasPrefix("opencl:") }.map(\.identifier)
+        case .list(let choices): try choices.flatMap { try identifiers(Device(choice: $0), of: devices) }
+        default: [try named(device, threads: nil).identifier]
+        }
+    }
+
     /// The OpenCL device that a switch names, for work on kernels.
     static func openCL(_ device: Device) throws -> OpenCLDeviceDescription {
         switch device.choice {
@@ -389,6 +400,13 @@ struct DeviceSelection {
 }
 
 extension Device {
+    /// Those of the devices that this switch names: of `auto` all, of `gpu` and `gpu:all` every GPU, of `opencl` every OpenCL device.
+    ///
+    /// - Throws: `CLIPError` for a device that is not there.
+    public func all(of devices: [DeviceDescription]) throws -> [DeviceDescription] {
+        let identifiers = try DeviceSelection.identifiers(self, of: devices)
+        return devices.filter { identifiers.contains($0.identifier) }
+    }
     /// Every device of every backend, and sentences on backends that cannot be used.
     public static func available() -> (devices: [DeviceDescription], notices: [String]) {
         var devices: [DeviceDescription] = []

@@ -22,7 +22,7 @@ struct Devices: ParsableCommand {
     @Flag(name: .long, help: "Check every operation on each device against a naive reference.")
     var selftest = false
 
-    @Option(name: .long, help: ArgumentHelp("Only this device.", valueName: "device"))
+    @Option(name: .long, help: ArgumentHelp("Only these: cpu, gpu, opencl:0, as elsewhere.", valueName: "device"))
     var device: Device?
 
     @Option(name: .long, help: "Check only this precision. Default: all that the device has.")
@@ -33,7 +33,7 @@ struct Devices: ParsableCommand {
         for notice in notices { Terminal.say("note: \(notice)") }
         var chosen = devices
         if let device {
-            chosen = devices.filter { $0.identifier == device.description }
+            chosen = try device.all(of: devices)
             if chosen.isEmpty {
                 throw Failure(
                     .device,

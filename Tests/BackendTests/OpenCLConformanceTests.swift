@@ -277,6 +277,8 @@ struct OpenCLProgramTests {
                 backend.mostProductGroups = most
                 #expect(try product(on: backend, rows: 300, outputs: 150) == expected, "\(tile), \(most ?? 0)")
             }
+            // Compilers take their time for each program.
+            guard ["64x32x64x3", "128x64x64x3 overlaps"].contains(tile) else { continue }
             backend.mostProductGroups = 1
             #expect(try product(on: backend, rows: 150, outputs: 256) == expectedPlain, "\(tile), plain")
         }

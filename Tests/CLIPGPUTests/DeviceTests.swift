@@ -34,6 +34,21 @@ func missingOpenCLDevice() {
     #expect(error?.code == .device)
 }
 
+@Test("Of the devices that there are, the switch's position names some")
+func namedDevices() throws {
+    let devices = Device.available().devices
+    func named(_ text: String) throws -> [String] {
+        try #require(Device(text)).all(of: devices).map(\.identifier)
+    }
+    #expect(try named("auto") == devices.map(\.identifier))
+    #expect(try named("cpu") == ["cpu"])
+    #expect(try named("gpu") == devices.filter { $0.kind == "gpu" }.map(\.identifier))
+    let openCL = devices.filter { $0.identifier.hasPrefix("opencl:") }.map(\.identifier)
+    #expect(try named("opencl") == openCL)
+    for identifier in openCL { #expect(try named("cpu," + identifier) == ["cpu", identifier]) }
+    #expect(throws: CLIPError.self) { try named("opencl:99") }
+}
+
 @Test("A list is strict, and names no device twice")
 func deviceList() throws {
     let twice = #expect(throws: CLIPError.self) { try CLIP.load(device: Device("cpu,cpu") ?? .automatic) }

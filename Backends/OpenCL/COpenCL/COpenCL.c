@@ -52,9 +52,11 @@ static void open_helpers(const char *folder) {
 // In containers NVIDIA's driver is often there while nothing names it to the loader: then it is named here. ocl-icd is told of it by
 // OCL_ICD_VENDORS, and knows no other driver then; the Khronos group's loader by OCL_ICD_FILENAMES.
 static void name_nvidia(void *loader) {
-    static const char *const folders[] = {"/usr/local/nvidia/lib64", "/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64"};
-    if (getenv("OCL_ICD_VENDORS") != NULL || getenv("OCL_ICD_FILENAMES") != NULL || access("/dev/nvidiactl", F_OK) != 0
-        || names_nvidia("/etc/OpenCL/vendors")) {
+    static const char *const folders[] = {
+        "/usr/local/nvidia/lib64", "/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64"};
+    const int is_ocl_icd = dlsym(loader, "clGetICDLoaderInfoOCLICD") != NULL;
+    if (getenv("OCL_ICD_VENDORS") != NULL || (!is_ocl_icd && getenv("OCL_ICD_FILENAMES") != NULL)
+        || access("/dev/nvidiactl", F_OK) != 0 || names_nvidia("/etc/OpenCL/vendors")) {
         return;
     }
     for (size_t i = 0; i < sizeof folders / sizeof folders[0]; i++) {
@@ -64,7 +66,7 @@ static void name_nvidia(void *loader) {
         open_helpers(folders[i]);
         void *driver = dlopen(path, RTLD_NOW | RTLD_LOCAL);
         if (driver == NULL) { continue; }
-        setenv(dlsym(loader, "clGetICDLoaderInfoOCLICD") != NULL ? "OCL_ICD_VENDORS" : "OCL_ICD_FILENAMES", path, 1);
+        setenv(is_ocl_icd ? "OCL_ICD_VENDORS" : "OCL_ICD_FILENAMES", path, 1);
         return;
     }
 }

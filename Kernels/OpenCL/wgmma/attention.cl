@@ -89,36 +89,47 @@
 
 #else
 
-#define SCORE_KEYS(scores, q, keys) emulated_scores(SHARED_BYTES, WARP_WORDS, scores, q, keys, 8)
-#define SCORE_KEYS16(scores, q, keys) emulated_scores(SHARED_BYTES, WARP_WORDS, scores, q, keys, 2)
+#define SCORE_KEYS(scores, q, keys) EMULATED_SCORES(scores, q, keys, 8)
+#define SCORE_KEYS16(scores, q, keys) EMULATED_SCORES(scores, q, keys, 2)
+#define EMULATED_SCORES(scores, q, keys, pieces) \
+    for (uint i = 0; i < (pieces) * 4; i++) { scores[i] = 0.0f; } \
+    for (uint s = 0; s < 4; s++) { EMULATED_STEP(scores, (q)[s], (keys) + s * 2, pieces, 0) }
 #define ADD_VALUES(out, p, values) \
-    for (uint s = 0; s < 4; s++) { emulated_step(SHARED_BYTES, WARP_WORDS, out, (p)[s], (values) + s * 128, 8, 1); }
-#define ADD_VALUES16(out, p, values) emulated_step(SHARED_BYTES, WARP_WORDS, out, (p)[0], values, 8, 1)
-// sums[16][8 pieces] += left[16][16] · right[16][8 pieces] of this warp's rows; lanes hold them as in MULTIPLY.
-static inline void emulated_step(
-    __local const uchar *memory, __local uint *words, float *sums, const uint *left, ulong right, uint pieces, uint by_inputs) {
+    for (uint s = 0; s < 4; s++) { EMULATED_STEP(out, (p)[s], (values) + s * 128, 8, 1) }
+#define ADD_VALUES16(out, p, values) EMULATED_STEP(out, (p)[0], values, 8, 1)
+// sums[16][8 pieces] += left[16][16] · right[16][8 pieces] of this warp's rows. A macro: with barriers in a function that another function
+// calls, PoCL 3.1 was seen to read zeros.
+#define EMULATED_STEP(sums, left, right, pieces, by_inputs) \
+    { \
+        float low[16], high[16]; \
+        emulated_rows(WARP_WORDS, left, low, high); \
+        emulated_sums(SHARED_BYTES, sums, low, high, right, pieces, by_inputs); \
+    }
+// The left factor's two rows of this lane, 16 inputs of each; lanes hold them as in MULTIPLY.
+static inline void emulated_rows(__local uint *words, const uint *left, float *low, float *high) {
     const uint lane = get_local_id(0);
     barrier(CLK_LOCAL_MEM_FENCE);
     for (uint i = 0; i < 4; i++) { words[lane * 4 + i] = left[i]; }
     barrier(CLK_LOCAL_MEM_FENCE);
-    __local const half *halves = (__local const half *)words;
     for (uint k = 0; k < 16; k++) {
         const uint from = (lane / 4 * 4 + k % 8 / 2) * 8 + k / 8 * 4 + k % 2;
-        const float low = vload_half(from, halves), high = vload_half(from + 2, halves);
+        low[k] = vload_half(from, (__local const half *)words);
+        high[k] = vload_half(from + 2, (__local const half *)words);
+    }
+}
+static inline void emulated_sums(
+    __local const uchar *memory, float *sums, const float *low, const float *high, ulong right, uint pieces, uint by_inputs) {
+    const uint lane = get_local_id(0);
+    for (uint k = 0; k < 16; k++) {
         for (uint j = 0; j < pieces; j++) {
             for (uint e = 0; e < 2; e++) {
                 const uint column = j * 8 + lane % 4 * 2 + e;
-                const float other = by_inputs ? tile_half(memory, right, k, column) : tile_half(memory, right, column, k);
-                sums[j * 4 + e] += low * other;
-                sums[j * 4 + 2 + e] += high * other;
+                const float other = tile_half(memory, right, by_inputs ? k : column, by_inputs ? column : k);
+                sums[j * 4 + e] += low[k] * other;
+                sums[j * 4 + 2 + e] += high[k] * other;
             }
         }
     }
-}
-static inline void emulated_scores(
-    __local const uchar *memory, __local uint *words, float *scores, uint (*q)[4], ulong keys, uint pieces) {
-    for (uint i = 0; i < pieces * 4; i++) { scores[i] = 0.0f; }
-    for (uint s = 0; s < 4; s++) { emulated_step(memory, words, scores, q[s], keys + s * 2, pieces, 0); }
 }
 
 #endif
