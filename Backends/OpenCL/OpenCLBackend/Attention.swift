@@ -91,7 +91,7 @@ extension OpenCLBackend {
     /// The instructions of an attention. That of `wgmma` takes no mask and heads of 64 columns only; where it may not be used, `mma` is.
     private func attentionStep(_ shape: AttentionShape, hasMask: Bool) -> MatrixStep? {
         guard matrixStep == .wgmma else { return matrixStep }
-        return !hasMask && hasWGMMAAttention && shape.fits(.wgmma) ? .wgmma : .mma
+        return !hasMask && wgmmaAttention != .none && shape.fits(.wgmma) ? .wgmma : .mma
     }
 
     package func prepareAttentionBias(_ bias: HostTensor) throws(BackendError) -> OpenCLAttentionBias {
@@ -142,6 +142,9 @@ extension OpenCLBackend {
             flags = 2
         }
         guard let transposedKeys = x.keys else {
+            if wgmmaAttention == .unchecked, attentionStep(shape, hasMask: flags != 0) == .wgmma {
+                try checkAttention()
+            }
             if let step = attentionStep(shape, hasMask: flags != 0) {
                 try matrixAttention(x, step, sequences, bias: bias, flags: flags, into: y)
             }

@@ -34,12 +34,13 @@ extension OpenCLBackend {
             // Small multiples of 1/8: exact in halves.
             var x = [Float](repeating: 0, count: rows * 3 * width)
             for i in x.indices { x[i] = Float((i * 37 + i / 11) % 17 - 8) / 8 }
-            try begin()
-            let queryKeyValue = OpenCLQueryKeyValueMatrix(
-                shape: Self.checkedShape, rows: rows, queriesAndValues: try upload(x, rows: rows, columns: 3 * width),
-                keys: nil, keysPitch: 0)
-            let y = try attention(queryKeyValue, Sequences(lengths: lengths), mask: .none)
-            let found = try wait(try submit(y))
+            let found = try apart { () throws(BackendError) in
+                try begin()
+                let queryKeyValue = OpenCLQueryKeyValueMatrix(
+                    shape: Self.checkedShape, rows: rows,
+                    queriesAndValues: try upload(x, rows: rows, columns: 3 * width), keys: nil, keysPitch: 0)
+                return try wait(try submit(attention(queryKeyValue, Sequences(lengths: lengths), mask: .none)))
+            }
             var start = 0
             for length in lengths {
                 for first in stride(from: 0, to: width, by: 64) {

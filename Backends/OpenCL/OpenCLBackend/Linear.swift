@@ -318,9 +318,10 @@ extension OpenCLBackend {
         let guarded = guardsMemory
         guardsMemory = true
         defer { guardsMemory = guarded }
-        try begin()
-        let y = try linear(try upload(x, rows: rows, columns: inputs), prepared)
-        let found = try wait(try submit(y))
+        let found = try apart { () throws(BackendError) in
+            try begin()
+            return try wait(try submit(linear(upload(x, rows: rows, columns: inputs), prepared)))
+        }
         // Input by input over all outputs, which compilers make vectors of: every start waits for it.
         let transposed = (0..<(inputs * outputs)).map { weight[$0 % outputs * inputs + $0 / outputs] }
         for row in 0..<rows {

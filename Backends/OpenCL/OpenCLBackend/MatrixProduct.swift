@@ -115,6 +115,7 @@ extension OpenCLBackend {
         while let tile = matrixTiles.min(by: {
             $0.cost(rows: rows, columns: columns, units: units) < $1.cost(rows: rows, columns: columns, units: units)
         }) {
+            guard try isSound(tile) else { continue }
             let request = request(tile, activation: activation, isPlain: isSimple && outputs % tile.columns == 0)
             do throws(BackendError) {
                 return (tile, try programs.program(request).kernel("linear"))
@@ -146,8 +147,9 @@ extension OpenCLBackend {
         try checkLinear(rows: 7, inputs: 45, outputs: isWGMMA ? 256 : 70, layout: .matrix)
         guard isWGMMA else { return }
         // All tiles by one work-group: one that follows another, and the slots of both.
+        let most = mostProductGroups
         mostProductGroups = 1
-        defer { mostProductGroups = nil }
+        defer { mostProductGroups = most }
         try checkLinear(rows: 150, inputs: 328, outputs: 256, layout: .matrix)
         try checkLinear(rows: 150, inputs: 45, outputs: 256, layout: .matrix)
     }

@@ -77,8 +77,11 @@ package final class OpenCLBackend: Backend {
     package private(set) var matrixStep: MatrixStep?
     /// Its tiles that passed their self-check.
     private(set) var matrixTiles: [MatrixTile] = []
-    /// wgmma/attention.cl built and passed its self-check.
-    var hasWGMMAAttention = false
+    /// Those among them whose self-check waits for their first use.
+    private var uncheckedTiles: Set<MatrixTile> = []
+    /// wgmma/attention.cl: not for this device, to be checked at its first use, or good.
+    enum Soundness { case none, unchecked, sound }
+    private(set) var wgmmaAttention = Soundness.none
     /// Work-groups of a product that may have fewer than tiles; none: as many as the device holds.
     package var mostProductGroups: Int?
     /// Those among them whose shared memory is an argument of the kernel.
@@ -527,22 +530,20 @@ package final class OpenCLBackend: Backend {
                 }
                 return true
             }
-            programs.prebuild(tried.map { request($0) } + (step == .wgmma && !emulatesMatrixSteps ? wgmmaAttentionRequests : []))
+            // Of those that are not named, the first that passes speaks for its step; the others are checked when they are first chosen, since
+            // building them all takes seconds. That takes another lane than the pass under way has.
+            let waits = tiles == nil && laneCount > 1
+            if !waits { programs.prebuild(tried.map { request($0) }) }
             for tile in remembered + shipped {
                 if tile == shipped.first, !passed.isEmpty { break }
-                matrixTiles = [tile]
+                if waits, !passed.isEmpty, known[tile.description].map(\.isRefusal) != true {
+                    uncheckedTiles.insert(tile)
+                    passed.append(tile)
+                    continue
+                }
                 do throws(BackendError) {
                     if case .refused(let reason) = known[tile.description] { throw BackendError(.kernel, reason) }
-                    do throws(BackendError) {
-                        try checkMatrixProduct()
-                    } catch {
-                        guard tile.sharedMemory > 48 << 10, !emulatesMatrixSteps, !sharesByArgument.contains(tile)
-                        else { throw error }
-                        if error.code != .kernel { try reopen() }
-                        sharesByArgument.insert(tile)
-                        try checkMatrixProduct()
-                        findings[tile.description] = .sharesByArgument
-                    }
+                    if let finding = try checkTile(tile, mayReopen: true) { findings[tile.description] = finding }
                     passed.append(tile)
                 } catch {
                     notices.append("linear \(tile) was passed over on \(device.identifier): \(error.description)")
@@ -558,12 +559,54 @@ package final class OpenCLBackend: Backend {
             if tiles == nil, findings != known { remember(findings, step) }
             // A step that is left with its small tiles alone is slower than the next.
             if tiles == nil ? passed.contains(where: { $0.rate >= 0.9 }) : !passed.isEmpty {
-                if step == .wgmma { try chooseAttention() }
+                // In plain C it is slow, and the conformance suite's to check.
+                wgmmaAttention = step == .wgmma ? (emulatesMatrixSteps ? .sound : .unchecked) : .none
+                if wgmmaAttention == .unchecked, laneCount == 1 { try checkAttention() }
                 return
             }
         }
         matrixStep = nil
         matrixTiles = []
+    }
+
+    /// Checks a tile by itself, with its shared memory declared, then as an argument; what of it is to be remembered.
+    private func checkTile(_ tile: MatrixTile, mayReopen: Bool) throws(BackendError) -> Finding? {
+        let others = matrixTiles
+        matrixTiles = [tile]
+        defer { matrixTiles = others }
+        do throws(BackendError) {
+            try checkMatrixProduct()
+            return nil
+        } catch {
+            guard tile.sharedMemory > 48 << 10, !emulatesMatrixSteps, !sharesByArgument.contains(tile) else {
+                throw error
+            }
+            if error.code != .kernel {
+                guard mayReopen else { throw error }
+                try reopen()
+            }
+            sharesByArgument.insert(tile)
+            try checkMatrixProduct()
+            return .sharesByArgument
+        }
+    }
+
+    /// Whether a tile may be used that has not been checked until now.
+    func isSound(_ tile: MatrixTile) throws(BackendError) -> Bool {
+        guard uncheckedTiles.remove(tile) != nil else { return true }
+        var findings = rememberedFindings(tile.step)
+        do throws(BackendError) {
+            guard let finding = try checkTile(tile, mayReopen: false) else { return true }
+            findings[tile.description] = finding
+            remember(findings, tile.step)
+            return true
+        } catch {
+            guard error.code == .kernel, matrixTiles.count > 1 else { throw error }
+            findings[tile.description] = .refused(error.description)
+            remember(findings, tile.step)
+            leaveOut(tile, because: error)
+            return false
+        }
     }
 
     /// A tile is chosen no more; said, as of those that are passed over at the start.
@@ -573,17 +616,23 @@ package final class OpenCLBackend: Backend {
     }
 
     /// Takes the attention of wgmma where it builds and passes its self-check; else there is that of mma.
-    private func chooseAttention() throws(BackendError) {
-        hasWGMMAAttention = true
-        // In plain C it is slow, and the conformance suite's to check.
-        guard !emulatesMatrixSteps else { return }
+    func checkAttention() throws(BackendError) {
+        wgmmaAttention = .sound
         do throws(BackendError) {
+            programs.prebuild(wgmmaAttentionRequests)
             try checkWGMMAAttention()
         } catch {
-            hasWGMMAAttention = false
+            guard error.code == .kernel else { throw error }
+            wgmmaAttention = .none
             notices.append("attention wgmma was passed over on \(device.identifier): \(error.description)")
-            if error.code != .kernel { try reopen() }
         }
+    }
+
+    /// Runs a pass of one's own beside the one that may be open, which has another lane.
+    func apart<Value>(_ body: () throws(BackendError) -> Value) throws(BackendError) -> Value {
+        let (outer, wasOpen) = (current, passIsOpen)
+        defer { (current, passIsOpen) = (outer, wasOpen) }
+        return try body()
     }
 
     /// Takes the first tile whose kernel builds and passes its self-check.

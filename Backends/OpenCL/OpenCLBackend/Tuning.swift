@@ -79,6 +79,8 @@ extension OpenCLBackend {
         case sharesByArgument
         /// It does not build or computes wrongly, with the reason.
         case refused(String)
+
+        var isRefusal: Bool { if case .refused = self { true } else { false } }
     }
 
     private func findingsKey(_ step: MatrixStep) -> ContentKey? {
