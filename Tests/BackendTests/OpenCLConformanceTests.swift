@@ -256,7 +256,6 @@ struct OpenCLProgramTests {
 
     @Test("tiles of wgmma give the same bytes, whether a work-group makes one or all of them")
     func wgmmaTiles() throws {
-        let device = try OpenCLDevices.all()[0]
         func open(_ tile: String) throws -> OpenCLBackend {
             var options = OpenCLOptions()
             options.family = .tiled
@@ -325,6 +324,36 @@ struct OpenCLProgramTests {
         ] {
             #expect(LinearTile(text) == nil, "\(text)")
         }
+    }
+
+    @Test("a tile that computes wrongly is left out in the midst of the pass that chooses it")
+    func unsoundTile() throws {
+        defer { try? FileManager.default.removeItem(atPath: folder) }
+        let (kernels, cache) = (folder + "/kernels", folder + "/cache")
+        let original = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+            .deletingLastPathComponent().appendingPathComponent("Kernels/OpenCL")
+        try FileManager.default.copyItem(at: original, to: URL(fileURLWithPath: kernels))
+        let file = kernels + "/mma/linear.cl"
+        let text = try String(contentsOfFile: file, encoding: .utf8)
+        // The tile of the fewest rows alone forgets its biases.
+        let wrong = text.replacingOccurrences(
+            of: "+ biases[n]; }", with: "+ (BLOCK_ROWS == 32 ? 0.0f : biases[n]); }")
+        #expect(wrong != text)
+        try wrong.write(toFile: file, atomically: true, encoding: .utf8)
+        func open(_ kernels: String?) throws -> OpenCLBackend {
+            var options = OpenCLOptions()
+            options.family = .tiled
+            options.matrixSteps = [.mma]
+            options.emulatesMatrixSteps = true
+            options.kernelFolder = kernels
+            options.cacheFolder = cache
+            return try OpenCLBackend(deviceIndex: device.index, precision: .fp16, options: options)
+        }
+        let expected = try product(on: open(nil))
+        let first = try open(kernels)
+        #expect(first.notices == [])
+        #expect(try product(on: first) == expected)
+        #expect(first.notices.count == 1 && first.notices[0].contains("mma 32x64x64x4 16x32 was passed over"))
     }
 
     @Test("kernels of a folder are used; one that does not build steps down or says where it fails")
