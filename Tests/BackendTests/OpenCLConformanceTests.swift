@@ -123,6 +123,10 @@ struct OpenCLProgramTests {
         try FileManager.default.createDirectory(atPath: folder, withIntermediateDirectories: true)
     }
 
+    /// The kernel files that are in the binary.
+    private let ownKernels = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
+        .deletingLastPathComponent().appendingPathComponent("Kernels/OpenCL")
+
     /// What the cache folder holds.
     private func cached(_ folder: String) throws -> [String] {
         try FileManager.default.contentsOfDirectory(atPath: folder).sorted()
@@ -330,9 +334,7 @@ struct OpenCLProgramTests {
     func unsoundTile() throws {
         defer { try? FileManager.default.removeItem(atPath: folder) }
         let (kernels, cache) = (folder + "/kernels", folder + "/cache")
-        let original = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
-            .deletingLastPathComponent().appendingPathComponent("Kernels/OpenCL")
-        try FileManager.default.copyItem(at: original, to: URL(fileURLWithPath: kernels))
+        try FileManager.default.copyItem(at: ownKernels, to: URL(fileURLWithPath: kernels))
         let file = kernels + "/mma/linear.cl"
         let text = try String(contentsOfFile: file, encoding: .utf8)
         // The tile of the fewest rows alone forgets its biases.
@@ -359,12 +361,8 @@ struct OpenCLProgramTests {
     @Test("kernels of a folder are used; one that does not build steps down or says where it fails")
     func kernelFolder() throws {
         defer { try? FileManager.default.removeItem(atPath: folder) }
-        let original = URL(fileURLWithPath: #filePath).deletingLastPathComponent().deletingLastPathComponent()
-            .deletingLastPathComponent().appendingPathComponent("Kernels/OpenCL")
-        for file in try FileManager.default.contentsOfDirectory(atPath: original.path) {
-            try FileManager.default.copyItem(
-                at: original.appendingPathComponent(file), to: URL(fileURLWithPath: folder + "/" + file))
-        }
+        try FileManager.default.removeItem(atPath: folder)
+        try FileManager.default.copyItem(at: ownKernels, to: URL(fileURLWithPath: folder))
         let same = try backend(device) { $0.kernelFolder = folder }
         #expect(same.notices == [])
 
