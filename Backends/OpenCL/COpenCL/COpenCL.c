@@ -22,9 +22,8 @@ static int names_nvidia(const char *folder) {
         if (file == NULL) { continue; }
         if (fgets(line, sizeof line, file) != NULL && strstr(line, "nvidia") != NULL) {
             line[strcspn(line, "\r\n")] = 0;
-            void *driver = dlopen(line, RTLD_NOW | RTLD_LOCAL);
-            found = driver != NULL;
-            if (driver != NULL) { dlclose(driver); }
+            // Left open: the loader opens it next.
+            found = dlopen(line, RTLD_NOW | RTLD_LOCAL) != NULL;
         }
         fclose(file);
     }
@@ -49,32 +48,28 @@ static void open_helpers(const char *folder) {
     closedir(files);
 }
 
-// In containers NVIDIA's driver is often there while nothing names it to the loader: then it is named here. ocl-icd is told of it by
-// OCL_ICD_VENDORS, and knows no other driver then; the Khronos group's loader by OCL_ICD_FILENAMES.
-static void name_nvidia(void *loader) {
+// In containers NVIDIA's driver is often there while nothing names it to the loader: then it is named here, to ocl-icd by OCL_ICD_VENDORS
+// and to the Khronos group's loader by OCL_ICD_FILENAMES; each passes over what is meant for the other, and knows no other driver then.
+static void name_nvidia(void) {
     static const char *const folders[] = {
         "/usr/local/nvidia/lib64", "/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64"};
-    const int is_ocl_icd = dlsym(loader, "clGetICDLoaderInfoOCLICD") != NULL;
-    if (getenv("OCL_ICD_VENDORS") != NULL || (!is_ocl_icd && getenv("OCL_ICD_FILENAMES") != NULL)
-        || access("/dev/nvidiactl", F_OK) != 0 || names_nvidia("/etc/OpenCL/vendors")) {
-        return;
-    }
+    if (getenv("OCL_ICD_VENDORS") != NULL || access("/dev/nvidiactl", F_OK) != 0 || names_nvidia("/etc/OpenCL/vendors")) { return; }
     for (size_t i = 0; i < sizeof folders / sizeof folders[0]; i++) {
         char path[128];
         snprintf(path, sizeof path, "%s/libnvidia-opencl.so.1", folders[i]);
         if (access(path, F_OK) != 0) { continue; }
         open_helpers(folders[i]);
-        void *driver = dlopen(path, RTLD_NOW | RTLD_LOCAL);
-        if (driver == NULL) { continue; }
-        setenv(is_ocl_icd ? "OCL_ICD_VENDORS" : "OCL_ICD_FILENAMES", path, 1);
+        if (dlopen(path, RTLD_NOW | RTLD_LOCAL) == NULL) { continue; }
+        setenv("OCL_ICD_VENDORS", path, 1);
+        setenv("OCL_ICD_FILENAMES", path, 0);
         return;
     }
 }
 
 COpenCLLoadResult copencl_load(COpenCLFunctions *functions) {
+    name_nvidia();
     void *library = dlopen("libOpenCL.so.1", RTLD_NOW | RTLD_LOCAL);
     if (library == NULL) { return COpenCLNoLibrary; }
-    name_nvidia(library);
     void *address;
 #define COPENCL_FILL(name) \
     address = dlsym(library, #name); \
