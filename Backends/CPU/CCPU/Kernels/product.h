@@ -6,31 +6,43 @@
 /// Inputs that one sweep over the rows takes: a panel of so many inputs stays in L2 while the rows pass by.
 #define INPUTS_PER_SWEEP 768
 
-/// One register tile: `rows` x `vectors` vectors. Constant arguments, so that everything unrolls.
+/// sums += one column of a times one row of b. `upper` and `lower` are the addresses of rows 0 and 3 of a: with two of
+/// them every row is an address that the instruction forms by itself, so that the loop needs few registers for addresses
+/// (out of those, the compiler loads elements ahead of their use and spills sums).
+INLINE void add_input(
+    const int rows, const int vectors, const float *upper, const float *lower, long lda, const float *b,
+    vf sums[TILE_ROWS][TILE_VECTORS])
+{
+    vf columns[TILE_VECTORS];
+#pragma clang loop unroll(full)
+    for (int v = 0; v < vectors; v++) columns[v] = load(b + v * VW);
+#pragma clang loop unroll(full)
+    for (int r = 0; r < rows; r++) {
+        vf value = splat(r < 3 ? upper[r * lda] : lower[(r - 3) * lda]);
+#pragma clang loop unroll(full)
+        for (int v = 0; v < vectors; v++) sums[r][v] = fma_(value, columns[v], sums[r][v]);
+    }
+}
+
+/// One register tile: `rows` x `vectors` vectors. Every `period` inputs, `next` is fetched into L2 and moves on by
+/// `next_step` bytes. Constant arguments, so that everything unrolls.
 INLINE void tile(
-    const int rows, const int vectors, long inputs, const float *a, long lda, const float *b, long ldb, float *c,
-    long ldc, bool continues, const char *next, long next_step)
+    const int rows, const int vectors, const int period, long inputs, const float *a, long lda, const float *b,
+    long ldb, float *c, long ldc, bool continues, const char *next, long next_step)
 {
     vf sums[TILE_ROWS][TILE_VECTORS];
 #pragma clang loop unroll(full)
     for (int r = 0; r < rows; r++)
 #pragma clang loop unroll(full)
         for (int v = 0; v < vectors; v++) sums[r][v] = continues ? load(c + r * ldc + v * VW) : splat(0);
-#pragma clang loop unroll_count(2)
-    for (long k = 0; k < inputs; k++) {
-        vf columns[TILE_VECTORS];
-#pragma clang loop unroll(full)
-        for (int v = 0; v < vectors; v++) columns[v] = load(b + v * VW);
+    const float *lower = a + 3 * lda;
+    for (; inputs >= period; inputs -= period, a += period, lower += period) {
         __builtin_prefetch(next, 0, 2);
         next += next_step;
 #pragma clang loop unroll(full)
-        for (int r = 0; r < rows; r++) {
-            vf value = splat(a[r * lda + k]);
-#pragma clang loop unroll(full)
-            for (int v = 0; v < vectors; v++) sums[r][v] = fma_(value, columns[v], sums[r][v]);
-        }
-        b += ldb;
+        for (int i = 0; i < period; i++, b += ldb) add_input(rows, vectors, a + i, lower + i, lda, b, sums);
     }
+    for (; inputs > 0; inputs--, a++, lower++, b += ldb) add_input(rows, vectors, a, lower, lda, b, sums);
 #pragma clang loop unroll(full)
     for (int r = 0; r < rows; r++)
 #pragma clang loop unroll(full)
@@ -41,26 +53,32 @@ typedef void (*tile_function)(
     long inputs, const float *a, long lda, const float *b, long ldb, float *c, long ldc, bool continues,
     const char *next, long next_step);
 
-#define TILE(ROWS, VECTORS)                                                                                          \
-    static void tile_##ROWS##_##VECTORS(                                                                             \
+#define TILE(ROWS, VECTORS, PERIOD)                                                                                  \
+    static void tile_##ROWS##_##VECTORS##_##PERIOD(                                                                  \
         long inputs, const float *a, long lda, const float *b, long ldb, float *c, long ldc, bool continues,         \
         const char *next, long next_step)                                                                            \
     {                                                                                                                \
-        tile(ROWS, VECTORS, inputs, a, lda, b, ldb, c, ldc, continues, next, next_step);                             \
+        tile(ROWS, VECTORS, PERIOD, inputs, a, lda, b, ldb, c, ldc, continues, next, next_step);                     \
     }
 
 #if TILE_VECTORS == 4
-#define TILES(ROWS) TILE(ROWS, 1) TILE(ROWS, 2) TILE(ROWS, 3) TILE(ROWS, 4)
-#define TILE_NAMES(ROWS) {tile_##ROWS##_1, tile_##ROWS##_2, tile_##ROWS##_3, tile_##ROWS##_4}
+#define EACH_WIDTH(DO, ROWS, PERIOD) DO(ROWS, 1, PERIOD) DO(ROWS, 2, PERIOD) DO(ROWS, 3, PERIOD) DO(ROWS, 4, PERIOD)
 #elif TILE_VECTORS == 2
-#define TILES(ROWS) TILE(ROWS, 1) TILE(ROWS, 2)
-#define TILE_NAMES(ROWS) {tile_##ROWS##_1, tile_##ROWS##_2}
+#define EACH_WIDTH(DO, ROWS, PERIOD) DO(ROWS, 1, PERIOD) DO(ROWS, 2, PERIOD)
 #endif
+#define TILES(ROWS) EACH_WIDTH(TILE, ROWS, 1) EACH_WIDTH(TILE, ROWS, 2) EACH_WIDTH(TILE, ROWS, 4)
+#define TILE_NAME(ROWS, VECTORS, PERIOD) tile_##ROWS##_##VECTORS##_##PERIOD,
+#define TILE_NAMES(PERIOD)                                                                                           \
+    {                                                                                                                \
+        {EACH_WIDTH(TILE_NAME, 1, PERIOD)}, {EACH_WIDTH(TILE_NAME, 2, PERIOD)}, {EACH_WIDTH(TILE_NAME, 3, PERIOD)},  \
+            {EACH_WIDTH(TILE_NAME, 4, PERIOD)}, {EACH_WIDTH(TILE_NAME, 5, PERIOD)}, {EACH_WIDTH(TILE_NAME, 6, PERIOD)}, \
+    }
 
 TILES(1) TILES(2) TILES(3) TILES(4) TILES(5) TILES(6)
-static const tile_function tiles[TILE_ROWS][TILE_VECTORS] = {
-    TILE_NAMES(1), TILE_NAMES(2), TILE_NAMES(3), TILE_NAMES(4), TILE_NAMES(5), TILE_NAMES(6),
-};
+static const struct {
+    long period;
+    tile_function tiles[TILE_ROWS][TILE_VECTORS];
+} families[] = {{4, TILE_NAMES(4)}, {2, TILE_NAMES(2)}, {1, TILE_NAMES(1)}};
 
 static void product(
     long rows, long inputs, const float *a, long lda, const float *b, long ldb, long columns, float *c, long ldc,
@@ -72,16 +90,20 @@ static void product(
     long low = rows / blocks, taller = rows % blocks;
     long sweeps = (inputs + INPUTS_PER_SWEEP - 1) / INPUTS_PER_SWEEP;
     long sweep = (inputs + sweeps - 1) / sweeps;
-    // The memory read next comes in while the rows pass: each block fetches its share of every sweep.
+    // The memory read next comes in while the rows pass: each block fetches its share of every sweep, a line at a time,
+    // at the longest period that leaves no line out (asking for a line twice costs as much as asking for two).
     long row_bytes = columns * (long)sizeof(float);
-    long step = next ? row_bytes / blocks : 0;
-    if (step > 64) step = 64;
+    int family = 0;
+    while (families[family].period > 1 && families[family].period * row_bytes > 64 * blocks) family++;
+    long period = families[family].period;
+    long step = next ? ccpu_min(64, (period * row_bytes + blocks - 1) / blocks) : 0;
     for (long first = 0; first < inputs; first += sweep) {
         long count = first + sweep <= inputs ? sweep : inputs - first;
         for (long block = 0, row = 0; block < blocks; block++) {
             long height = low + (block < taller ? 1 : 0);
-            const char *fetched = next ? (const char *)next + first * row_bytes + block * step * count : (const char *)b;
-            tiles[height - 1][vectors - 1](
+            const char *fetched =
+                next ? (const char *)next + first * row_bytes + block * step * (count / period) : (const char *)b;
+            families[family].tiles[height - 1][vectors - 1](
                 count, a + row * lda + first, lda, b + first * ldb, ldb, c + row * ldc, ldc, first > 0, fetched, step);
             row += height;
         }
