@@ -226,6 +226,9 @@ func makeCases() -> [ConformanceCase] {
     add(ConvolutionCase(count: 2, height: 14, width: 14, inputs: 64, outputs: 64, kernel: 3, padding: 1))
     add(
         ConvolutionCase(
+            count: 3, height: 27, width: 24, inputs: 24, outputs: 40, kernel: 3, padding: 1, residual: .after))
+    add(
+        ConvolutionCase(
             count: 2, height: 33, width: 30, inputs: 3, outputs: 32, kernel: 3, stride: 2, padding: 1, isStem: true),
         quick: true)
     for size in [2, 3, 4] {

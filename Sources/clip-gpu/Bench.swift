@@ -8,8 +8,9 @@ struct Bench: ParsableCommand {
         abstract: "Items per second on this machine: tensor in, embedding out.",
         discussion: """
             Random pixels and ids; the median of several runs. Reading and decoding files is not in it. GFLOP/s count the \
-            matrix products that the model needs; the peak is what the device's multiply-adds reach out of registers \
-            (in int8, those of bytes), on tensor cores what a product of 4096x4096x4096 reaches, measured beside.
+            matrix products that the model needs, convolutions as plain sums (which some take fewer for); the peak is \
+            what the device's multiply-adds reach out of registers (in int8, those of bytes), on tensor cores what a \
+            product of 4096x4096x4096 reaches, measured beside.
 
             Examples:
               clip-gpu bench --model models/clip-vit-base-patch32 --batch 1 --batch 32

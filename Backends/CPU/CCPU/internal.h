@@ -50,6 +50,10 @@ typedef struct {
     void (*scaled)(const float *x, float factor, long n, float *y);
     /// y = x + z, n elements.
     void (*sum)(const float *x, const float *z, long n, float *y);
+    /// Winograd's transforms before and after the products: Kernels/winograd.h.
+    void (*winograd_inputs)(const float *const *inputs, long channels, float *squares, long pitch);
+    void (*winograd_results)(
+        const float *products, long pitch, long columns, float *upper, float *lower, long step);
     /// x divided by its length; zeros stay.
     void (*normalize)(float *x, long n);
     /// y[i] = x[i] as float
@@ -110,6 +114,9 @@ struct ccpu_linear {
     float *weights;
     size_t bytes;
     bool row_major;
+    /// A convolution for ccpu_winograd: its weights are the panels of 16 positions, one position after the other, and its
+    /// inputs the channels alone.
+    bool winograd;
     /// Quantised, instead of `weights`: panels [groups][width][group], and for each packed column its step and sum.
     int8_t *quantized;
     size_t quantized_bytes;
@@ -192,6 +199,12 @@ typedef struct {
 void ccpu_product(
     ccpu_context *context, const ccpu_linear *linear, const ccpu_epilogue *epilogue, long rows, ccpu_rows source,
     ccpu_target target);
+
+enum { CCPU_WINOGRAD_POSITIONS = 16 };
+/// A convolution of 3 x 3 with stride 1 and padding 1, whose weights were transformed at load.
+void ccpu_winograd(
+    ccpu_context *context, const ccpu_linear *linear, const ccpu_epilogue *epilogue, ccpu_matrix x, long count,
+    long height, long width, ccpu_matrix residual, ccpu_matrix y);
 
 /// OpenBLAS takes other inner loops for the last rows of a matrix; row counts that are a multiple of this give every row
 /// the same bytes on its SkylakeX and Prescott kernels.

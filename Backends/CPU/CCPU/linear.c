@@ -45,6 +45,52 @@ static const void *stored_address(const packing *p, long row, ccpu_element_type 
     return NULL;
 }
 
+/// A stored row as floats; zeros where there is none.
+static void read_row(const packing *p, long row, long count, float *target) {
+    ccpu_element_type type;
+    long step;
+    const void *source = row < 0 ? NULL : stored_address(p, row, &type, &step);
+    if (!source)
+        memset(target, 0, (size_t)count * sizeof(float));
+    else if (step == 1)
+        p->context->kernels->convert(source, type, count, target);
+    else
+        for (long k = 0; k < count; k++)
+            p->context->kernels->convert(
+                (const char *)source + ccpu_element_bytes[type] * k * step, type, 1, target + k);
+}
+
+/// Task: one panel of each position of Winograd's weights, G g Gᵀ, in doubles until it is stored.
+static void pack_winograd_panel(void *argument, long index, int worker) {
+    const packing *p = argument;
+    const ccpu_linear *linear = p->linear;
+    long inputs = linear->inputs, first = index * p->context->kernels->panel;
+    long width = ccpu_min(p->context->kernels->panel, linear->packed - first);
+    float *panel = linear->weights + first * inputs;
+    float *row = ccpu_scratch_get(p->context, worker, CCPU_SCRATCH_TILE, (size_t)(inputs * p->positions));
+    if (!row) return;
+    for (long c = 0; c < width; c++) {
+        read_row(p, stored_row(p->context->kernels, linear, first + c), inputs * p->positions, row);
+        for (long k = 0; k < inputs; k++) {
+            const float *g = row + k * p->positions;
+            double rows[4][3];
+            for (int x = 0; x < 3; x++) {
+                double above = g[x], middle = g[3 + x], below = g[6 + x];
+                rows[0][x] = above;
+                rows[1][x] = (above + middle + below) / 2;
+                rows[2][x] = (above - middle + below) / 2;
+                rows[3][x] = below;
+            }
+            for (int y = 0; y < 4; y++) {
+                double left = rows[y][0], middle = rows[y][1], right = rows[y][2];
+                double square[4] = {left, (left + middle + right) / 2, (left - middle + right) / 2, right};
+                for (int x = 0; x < 4; x++)
+                    panel[(4 * y + x) * linear->packed * inputs + k * width + c] = (float)square[x];
+            }
+        }
+    }
+}
+
 static void pack_panel(void *argument, long index, int worker) {
     const packing *p = argument;
     const ccpu_kernels *kernels = p->context->kernels;
@@ -53,20 +99,8 @@ static void pack_panel(void *argument, long index, int worker) {
     float *panel = p->linear->weights + first * inputs;
     if (p->linear->row_major) {
         for (long c = 0; c < width; c++) {
-            long row = stored_row(kernels, p->linear, first + c);
-            float *target = panel + c * inputs;
-            ccpu_element_type type;
-            long step;
-            const void *source = row < 0 ? NULL : stored_address(p, row, &type, &step);
-            if (!source) continue;
             // A panel of one column is the row itself.
-            if (step == 1)
-                kernels->convert(source, type, inputs, target);
-            else
-                for (long k = 0; k < inputs; k++) {
-                    kernels->convert(
-                        (const char *)source + ccpu_element_bytes[type] * k * step, type, 1, target + k);
-                }
+            read_row(p, stored_row(kernels, p->linear, first + c), inputs, panel + c * inputs);
         }
     } else {
         // Columns of one panel may come from parts of different types: pack run by run of whole vectors where they agree.
@@ -198,14 +232,15 @@ static bool quantize(ccpu_context *context, ccpu_linear *linear, ccpu_norm *norm
 
 static ccpu_linear *create(
     ccpu_context *context, const ccpu_part *parts, int part_count, const float *bias, const float *scale,
-    ccpu_activation activation, bool gated, long channels, long positions, bool row_major, bool quantizes,
+    ccpu_activation activation, bool gated, long channels, long positions, bool winograd, bool row_major, bool quantizes,
     ccpu_norm *norm)
 {
     const ccpu_kernels *kernels = context->kernels;
     ccpu_linear *linear = calloc(1, sizeof *linear);
     if (!linear) return NULL;
     for (int i = 0; i < part_count; i++) linear->stored += parts[i].rows;
-    linear->inputs = parts[0].columns;
+    linear->winograd = winograd;
+    linear->inputs = winograd ? channels : parts[0].columns;
     linear->outputs = gated ? linear->stored / 2 : linear->stored;
     linear->packed =
         gated ? 2 * ccpu_round_up(linear->outputs, kernels->vector) : ccpu_round_up(linear->stored, kernels->vector);
@@ -213,7 +248,7 @@ static ccpu_linear *create(
     linear->epilogue.activation = activation;
     linear->epilogue.gated = gated;
     linear->epilogue.scale = ccpu_copy_floats(scale, linear->outputs);
-    linear->bytes = (size_t)(linear->packed * linear->inputs) * sizeof(float);
+    linear->bytes = (size_t)(linear->packed * linear->inputs * (winograd ? CCPU_WINOGRAD_POSITIONS : 1)) * sizeof(float);
     linear->weights = ccpu_pages_allocate(linear->bytes);
     if (bias) {
         float *packed = aligned_alloc(64, (size_t)ccpu_round_up(linear->packed, 16) * sizeof(float));
@@ -228,7 +263,9 @@ static ccpu_linear *create(
         return NULL;
     }
     packing p = {context, linear, parts, part_count, channels, positions};
-    ccpu_parallel(context->pool, (linear->packed + kernels->panel - 1) / kernels->panel, pack_panel, &p);
+    ccpu_parallel(
+        context->pool, (linear->packed + kernels->panel - 1) / kernels->panel, winograd ? pack_winograd_panel : pack_panel,
+        &p);
     if (quantizes && !quantize(context, linear, norm)) {
         ccpu_linear_destroy(linear);
         return NULL;
@@ -241,21 +278,24 @@ ccpu_linear *ccpu_linear_create(
     ccpu_activation activation, bool gated, bool quantizes, ccpu_norm *norm)
 {
     return create(
-        context, parts, part_count, bias, scale, activation, gated, 0, 0, context->uses_openblas && !quantizes, quantizes,
-        norm);
+        context, parts, part_count, bias, scale, activation, gated, 0, 0, false, context->uses_openblas && !quantizes,
+        quantizes, norm);
 }
 
 ccpu_linear *ccpu_convolution_create(
-    ccpu_context *context, ccpu_part part, long channels, long height, long width, const float *bias,
-    ccpu_activation activation, bool quantizes)
+    ccpu_context *context, ccpu_part part, long channels, long height, long width, long stride, long padding,
+    const float *bias, ccpu_activation activation, bool quantizes)
 {
+    bool row_major = context->uses_openblas && !quantizes;
+    // With few channels or outputs the transforms take what the products save.
+    bool winograd = !row_major && !quantizes && height == 3 && width == 3 && stride == 1 && padding == 1 &&
+                    channels >= 8 && part.rows >= 8;
     return create(
-        context, &part, 1, bias, NULL, activation, false, channels, height * width,
-        context->uses_openblas && !quantizes, quantizes, NULL);
+        context, &part, 1, bias, NULL, activation, false, channels, height * width, winograd, row_major, quantizes, NULL);
 }
 
 ccpu_linear *ccpu_panels_create(ccpu_context *context, ccpu_part part, const float *bias) {
-    return create(context, &part, 1, bias, NULL, CCPU_NONE, false, 0, 0, false, false, NULL);
+    return create(context, &part, 1, bias, NULL, CCPU_NONE, false, 0, 0, false, false, false, NULL);
 }
 
 void ccpu_linear_destroy(ccpu_linear *linear) {

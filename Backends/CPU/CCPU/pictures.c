@@ -137,7 +137,12 @@ void ccpu_convolution(
     long kernel_height, long kernel_width, long stride, long padding, ccpu_matrix residual,
     bool activates_after_residual, ccpu_matrix y)
 {
-    (void)count;
+    ccpu_epilogue epilogue = linear->epilogue;
+    epilogue.activates_after_residual = activates_after_residual;
+    if (linear->winograd) {
+        ccpu_winograd(context, linear, &epilogue, x, count, height, width, residual, y);
+        return;
+    }
     unfolding u = {
         x, height, width, kernel_height, kernel_width, stride, padding, (height + 2 * padding - kernel_height) / stride + 1,
         (width + 2 * padding - kernel_width) / stride + 1};
@@ -146,7 +151,5 @@ void ccpu_convolution(
         .values = x.values, .pitch = x.pitch, .fill = direct ? NULL : fill_unfolded, .argument = &u};
     ccpu_target target = {
         .values = y.values, .pitch = y.pitch, .residual = residual.values, .residual_pitch = residual.pitch};
-    ccpu_epilogue epilogue = linear->epilogue;
-    epilogue.activates_after_residual = activates_after_residual;
     ccpu_product(context, linear, &epilogue, y.rows, source, target);
 }

@@ -135,7 +135,8 @@ package final class CPUConvolution {
         let part = HostMatrix(parameters.weight).parts(columns: shape.dropFirst().reduce(1, *))[0]
         let pointer = withOptionalPointer(parameters.bias?.floats()) { bias in
             ccpu_convolution_create(
-                context, part, shape[1], shape[2], shape[3], bias, parameters.activation.code, quantizes)
+                context, part, shape[1], shape[2], shape[3], parameters.stride, parameters.padding, bias,
+                parameters.activation.code, quantizes)
         }
         withExtendedLifetime(parameters) {}
         self.pointer = try pointer.orOutOfMemory("a convolution")

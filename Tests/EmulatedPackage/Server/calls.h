@@ -48,8 +48,8 @@ typedef struct {
         A(ccpu_activation, activation) A(bool, gated) A(bool, quantizes) A(ccpu_norm *, norm))                         \
     CALL(                                                                                                              \
         ccpu_linear *, ccpu_convolution_create, ccpu_context *, context,                                               \
-        A(ccpu_part, part) A(long, channels) A(long, height) A(long, width) A(const float *, bias)                     \
-        A(ccpu_activation, activation) A(bool, quantizes))                                                             \
+        A(ccpu_part, part) A(long, channels) A(long, height) A(long, width) A(long, stride) A(long, padding)           \
+        A(const float *, bias) A(ccpu_activation, activation) A(bool, quantizes))                                      \
     PROCEDURE(ccpu_linear_destroy, ccpu_linear *, linear)                                                              \
     PROCEDURE(                                                                                                         \
         ccpu_linear_apply, ccpu_context *, context,                                                                    \

@@ -7,6 +7,7 @@
 #include "pack.h"
 #include "product.h"
 #include "rows.h"
+#include "winograd.h"
 
 #include "int8.h"
 
@@ -23,6 +24,8 @@ const ccpu_kernels TABLE = {
     .softmax_columns = softmax_columns,
     .scaled = scaled,
     .sum = sum_rows,
+    .winograd_inputs = winograd_inputs,
+    .winograd_results = winograd_results,
     .normalize = normalize,
     .convert = convert,
     .multiply_adds = multiply_adds,

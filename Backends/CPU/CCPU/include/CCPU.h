@@ -99,10 +99,11 @@ typedef struct ccpu_linear ccpu_linear;
 ccpu_linear *ccpu_linear_create(
     ccpu_context *context, const ccpu_part *parts, int part_count, const float *bias, const float *scale,
     ccpu_activation activation, bool gated, bool quantizes, ccpu_norm *norm);
-/// A convolution's weight `[outputs, inputs, height, width]`, in the order of unfolded NHWC pictures.
+/// A convolution's weight `[outputs, inputs, height, width]`, in the order of unfolded NHWC pictures, or transformed for
+/// Winograd's way where that takes fewer operations.
 ccpu_linear *ccpu_convolution_create(
-    ccpu_context *context, ccpu_part part, long channels, long height, long width, const float *bias,
-    ccpu_activation activation, bool quantizes);
+    ccpu_context *context, ccpu_part part, long channels, long height, long width, long stride, long padding,
+    const float *bias, ccpu_activation activation, bool quantizes);
 void ccpu_linear_destroy(ccpu_linear *linear);
 
 // MARK: Operations

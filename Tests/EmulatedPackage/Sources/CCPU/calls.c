@@ -215,13 +215,13 @@ ccpu_linear *ccpu_linear_create(
 }
 
 ccpu_linear *ccpu_convolution_create(
-    ccpu_context *context, ccpu_part stored, long channels, long height, long width, const float *bias,
-    ccpu_activation activation, bool quantizes)
+    ccpu_context *context, ccpu_part stored, long channels, long height, long width, long stride, long padding,
+    const float *bias, ccpu_activation activation, bool quantizes)
 {
     ALONE;
     return SEND(
-        ccpu_convolution_create, context, part(stored), channels, height, width, floats(bias, stored.rows), activation,
-        quantizes);
+        ccpu_convolution_create, context, part(stored), channels, height, width, stride, padding,
+        floats(bias, stored.rows), activation, quantizes);
 }
 
 void ccpu_linear_destroy(ccpu_linear *linear) {
