@@ -225,11 +225,13 @@ extension StoredType {
     }
 }
 
-/// Throws where a weight is NaN or infinite, naming it. One after the other is let go, so that no more than one is in
-/// memory twice when they are packed.
+/// Throws where a weight is NaN or infinite, naming the first. All cores look, since this is where a file's pages come
+/// into the process, which takes longer than looking. The pages stay for who packs them, unless they are many: of large
+/// tensors no more than one is in memory twice then.
 func requireFinite(_ tensors: [StoredTensor]) throws(ModelError) {
+    let keepsPages = tensors.reduce(0) { $0 + $1.range.count } <= 64 << 20
     for tensor in tensors {
-        defer { tensor.memory.letGo(tensor.range) }
+        defer { if !keepsPages { tensor.memory.letGo(tensor.range) } }
         guard let index = tensor.firstNonFinite() else { continue }
         var position: [Int] = []
         var rest = index

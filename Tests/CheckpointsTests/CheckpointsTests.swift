@@ -216,4 +216,14 @@ import Testing
         #expect(tensor(.float32, []).firstNonFinite() == nil)
         #expect(tensor(.int32, [255, 255, 255, 255]).firstNonFinite() == nil)
     }
+
+    @Test("of several in a tensor that is shared out over the cores, the first is named") func findsTheFirst() {
+        let count = 3 << 20
+        for places in [[0], [count - 1], [1 << 19 - 1, 1 << 19], [700_001, 2_000_000], [count - 7, 1_500_000]] {
+            var halves = [UInt16](repeating: 0x7BFF, count: count)
+            #expect(tensor(.float16, halves.withUnsafeBytes { Array($0) }).firstNonFinite() == nil)
+            for place in places { halves[place] = 0x7C00 }
+            #expect(tensor(.float16, halves.withUnsafeBytes { Array($0) }).firstNonFinite() == places.min())
+        }
+    }
 }
