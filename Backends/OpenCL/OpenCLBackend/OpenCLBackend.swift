@@ -601,7 +601,11 @@ package final class OpenCLBackend: Backend {
             remember(findings, tile.step)
             return true
         } catch {
-            guard error.code == .kernel, matrixTiles.count > 1 else { throw error }
+            guard error.code == .kernel, matrixTiles.count > 1 else {
+                // Nothing is known of it: a device that is used again looks again.
+                uncheckedTiles.insert(tile)
+                throw error
+            }
             findings[tile.description] = .refused(error.description)
             remember(findings, tile.step)
             leaveOut(tile, because: error)
@@ -622,7 +626,10 @@ package final class OpenCLBackend: Backend {
             programs.prebuild(wgmmaAttentionRequests)
             try checkWGMMAAttention()
         } catch {
-            guard error.code == .kernel else { throw error }
+            guard error.code == .kernel else {
+                wgmmaAttention = .unchecked
+                throw error
+            }
             wgmmaAttention = .none
             notices.append("attention wgmma was passed over on \(device.identifier): \(error.description)")
         }
