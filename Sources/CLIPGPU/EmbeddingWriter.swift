@@ -45,17 +45,22 @@ public final class EmbeddingWriter {
     private var rows = 0
     private var buffer: [UInt8] = []
 
-    /// For embeddings of `dimension` numbers; none for a path is standard output.
+    /// For embeddings of `dimension` numbers; none for a path is standard output. `metadata` go where the format has room for
+    /// them, which safetensors has.
     ///
     /// - Throws: `CLIPError` with the code `.output`.
-    public convenience init(path: String?, format: EmbeddingFormat, dimension: Int) throws {
-        try self.init(path: path, format: format, shape: [dimension])
+    public convenience init(
+        path: String?, format: EmbeddingFormat, dimension: Int, metadata: [(String, String)] = []
+    ) throws {
+        try self.init(path: path, format: format, shape: [dimension], metadata: metadata)
     }
 
     /// For rows of any shape.
     ///
     /// - Throws: `CLIPError` with the code `.output`.
-    public init(path: String?, format: EmbeddingFormat, shape: [Int]) throws {
+    public init(
+        path: String?, format: EmbeddingFormat, shape: [Int], metadata: [(String, String)] = []
+    ) throws {
         let path = path == "-" ? nil : path
         self.path = path
         self.format = format
@@ -69,9 +74,12 @@ public final class EmbeddingWriter {
             case .safetensors:
                 target = .array(
                     try SafetensorsRowWriter(
-                        OutputFile(path: path ?? "/dev/stdout"), name: "embeddings", columns: rowLength))
+                        OutputFile(path: path ?? "/dev/stdout"), name: EmbeddingCollection.tensorName,
+                        columns: rowLength, metadata: metadata))
             }
-            if case .array = target, let path { names = try OutputFile(path: path + ".inputs.jsonl") }
+            if case .array = target, let path {
+                names = try OutputFile(path: path + EmbeddingCollection.namesSuffix)
+            }
         }
         if format == .csv {
             try write("input,kind," + (0..<rowLength).map { "e\($0)" }.joined(separator: ",") + "\n")
@@ -82,6 +90,11 @@ public final class EmbeddingWriter {
     ///
     /// - Throws: `CLIPError` with the code `.output`, or `OutputClosed`.
     public func append(_ row: ArraySlice<Float>, input: String, kind: EmbeddingInput.Kind) throws {
+        try append(row, input: input, kind: kind, stamp: nil)
+    }
+
+    /// The same, with the size and time of the picture's file.
+    func append(_ row: ArraySlice<Float>, input: String, kind: EmbeddingInput.Kind, stamp: FileStamp?) throws {
         precondition(row.count == rowLength, "a row of \(row.count) numbers where rows have \(rowLength)")
         // A number that no format should carry; the model's weights and inputs were finite, so the device erred.
         guard row.allSatisfy(\.isFinite) else {
@@ -98,7 +111,9 @@ public final class EmbeddingWriter {
         case .npy, .safetensors:
             if case .array(let writer) = target { try translating { try writer.append(Array(row)) } }
             if let names {
-                let line = "{\"row\": \(rows), \"input\": \(JSONText.quoted(input)), \"kind\": \"\(kind.rawValue)\"}\n"
+                let noted = stamp.map { ", \"bytes\": \($0.bytes), \"modified_ns\": \($0.modified)" } ?? ""
+                let line =
+                    "{\"row\": \(rows), \"input\": \(JSONText.quoted(input)), \"kind\": \"\(kind.rawValue)\"\(noted)}\n"
                 try translating { try names.write(Array(line.utf8)) }
             }
         }

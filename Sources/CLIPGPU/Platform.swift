@@ -36,6 +36,26 @@ func readFile(_ path: String) throws(CLIPError) -> [UInt8] {
 
 func fileExists(_ path: String) -> Bool { access(path, F_OK) == 0 }
 
+/// Where each line begins, and where the last one ends.
+func lineStarts(_ bytes: UnsafeRawBufferPointer) -> [Int] {
+    var starts = [0]
+    guard let base = bytes.baseAddress else { return starts }
+    var position = 0
+    while position < bytes.count {
+        let end = memchr(base + position, 0x0A, bytes.count - position).map { UnsafeRawPointer($0) - base }
+        position = (end ?? bytes.count - 1) + 1
+        starts.append(position)
+    }
+    return starts
+}
+
+/// The path from the root, without links; none where there is nothing.
+func absolutePath(_ path: String) -> String? {
+    guard let resolved = realpath(path, nil) else { return nil }
+    defer { free(resolved) }
+    return String(cString: resolved)
+}
+
 func exponential(_ x: Double) -> Double { exp(x) }
 
 /// The sentence of an `errno`: "No such file or directory".

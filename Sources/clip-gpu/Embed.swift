@@ -66,7 +66,7 @@ struct Embed: ParsableCommand {
 
         let writer = try EmbeddingWriter(
             path: output, format: format ?? EmbeddingFormat(path: output),
-            dimension: clip.information.embeddingDimension)
+            dimension: clip.information.embeddingDimension, metadata: [("model", model.recorded)])
         defer { writer.abandon() }  // Nothing, once it is finished.
         let total = Terminal.isInteractive ? BackgroundCount(inputs) : nil
         var progress = Progress { total?.value }
@@ -91,13 +91,7 @@ struct Embed: ParsableCommand {
         } catch is OutputClosed {
             throw ClosedPipe()
         }
-        let embedded = progress.done - progress.failed
-        let seconds = progress.seconds
-        let busy = clip.busySeconds.map { "\(Int((min($0 / seconds, 1) * 100).rounded())) %" }
-        Terminal.say(
-            "embedded \(embedded) in \(rounded(seconds)) s, \(rounded(Double(embedded) / seconds))/s, "
-                + (busy.count > 1 ? "devices busy " : "device busy ") + busy.joined(separator: ", ")
-                + (progress.failed > 0 ? "; \(progress.failed) failed" : ""))
+        Terminal.say(progress.summary(clip))
         if progress.failed > 0 { throw Failure(.someFailed) }
     }
 }

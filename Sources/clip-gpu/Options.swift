@@ -17,6 +17,9 @@ struct ModelOptions: ParsableArguments {
     /// The model's path; none for the demonstration model, which is said.
     func resolved() -> String? { Self.resolved(model) }
 
+    /// How a file of vectors names the model.
+    var recorded: String { CLIP.recordedName(of: model ?? environmentVariable("CLIP_GPU_MODEL")) }
+
     /// The given path, else that of the environment; none for the demonstration model, which is said.
     static func resolved(_ model: String?) -> String? {
         if let model { return model }
@@ -83,10 +86,15 @@ struct ComputeOptions: ParsableArguments {
 
     /// Loads the model, and says which device and precision run it.
     func load(_ model: ModelOptions, towers: CLIP.Towers = .both) throws -> CLIP {
+        try load(model.resolved(), model, towers: towers)
+    }
+
+    /// The same, of a model that is named elsewhere than in the options.
+    func load(_ name: String?, _ model: ModelOptions, towers: CLIP.Towers) throws -> CLIP {
         let display = DownloadDisplay()
         defer { display.clear() }
         let clip = try CLIP.load(
-            model.resolved(), device: device, precision: precision, threads: threads, strict: strictDevice,
+            name, device: device, precision: precision, threads: threads, strict: strictDevice,
             towers: towers, activation: model.overrides.activation, imageSize: model.overrides.imageSize,
             progress: display.show)
         display.clear()

@@ -129,6 +129,17 @@ struct Progress {
     }
 }
 
+extension Progress {
+    /// What a command that embeds says at its end.
+    func summary(_ clip: CLIP) -> String {
+        let embedded = done - failed
+        let busy = clip.busySeconds.map { "\(Int((min($0 / seconds, 1) * 100).rounded())) %" }
+        return "embedded \(embedded) in \(rounded(seconds)) s, \(rounded(Double(embedded) / seconds))/s, "
+            + (busy.count > 1 ? "devices busy " : "device busy ") + busy.joined(separator: ", ")
+            + (failed > 0 ? "; \(failed) failed" : "")
+    }
+}
+
 /// Three significant digits.
 func rounded(_ value: Double) -> String {
     if value >= 100 || value == 0 { return "\(Int(value.rounded()))" }

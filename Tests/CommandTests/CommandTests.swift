@@ -170,7 +170,9 @@ struct CommandTests {
             ["embed", "x.jpg", "--device", "tpu"],
             ["embed", "x.jpg", "--batch-size", "0"], ["similarity", "x.jpg"], ["tokenize"], ["preprocess", "x.jpg"],
             ["bench", "--batch", "0"], ["embed", "--format", "xml", "--text", "a"],
-            ["embed", "--text-file", "/dev/null"],
+            ["embed", "--text-file", "/dev/null"], ["index", "--output", "x.safetensors"], ["index", "x.jpg"],
+            ["search", "/nowhere.npy", "--text", "a"], ["search", "x.npy"],
+            ["search", "x.npy", "--text", "a", "--top", "0"],
         ])
     func usage(arguments: [String]) throws {
         let result = try run(arguments)
@@ -219,6 +221,43 @@ struct CommandTests {
             "embed", picture, "--model", folder + "/training.pt", "--activation", "gelu", "--device", "cpu",
         ])
         #expect(archive.status == 0 && archive.output == said.output && other.output != said.output)
+    }
+
+    @Test("A folder is indexed, searched in words and by picture, and indexed again when it changed")
+    func collections() throws {
+        try inFolder { folder in
+            let (pictures, output) = (folder + "/pictures", folder + "/pictures.safetensors")
+            try FileManager.default.copyItem(atPath: samples, toPath: pictures)
+            let index = ["index", pictures, "--output", output, "--device", "cpu"]
+            let first = try run(index)
+            #expect(first.status == 0 && first.output.isEmpty)
+            #expect(first.errors.contains("9 added, 0 kept, 0 removed"))
+            let words = try run(["search", output, "--text", "a red circle", "--text", "a blue heart", "--top", "2"])
+            #expect(words.status == 0)
+            let lines = words.output.split(separator: "\n").map(String.init)
+            #expect(lines.count == 6 && lines[0] == "a red circle" && lines[3] == "a blue heart")
+            #expect(
+                lines[1].hasSuffix(pictures + "/red-circle.png") && lines[4].hasSuffix(pictures + "/blue-heart.png"))
+            let picture = try run(["search", output, "--image", samples + "/white-star.png", "--top", "1", "--json"])
+            #expect(
+                picture.output.hasPrefix(
+                    "{\"query\": \"\(samples)/white-star.png\", \"kind\": \"image\", \"results\": [{\"row\": "))
+            #expect(picture.output.contains("\"input\": \"\(pictures)/white-star.png\", \"cosine\": "))
+
+            let again = try run(index)
+            #expect(again.status == 0 && again.errors.contains("is up to date"))
+            try FileManager.default.removeItem(atPath: pictures + "/blue-heart.png")
+            let changed = try run(index)
+            #expect(changed.status == 0 && changed.errors.contains("0 added, 8 kept, 1 removed"))
+            #expect(try !run(["search", output, "--text", "a blue heart"]).output.contains("blue-heart.png"))
+            let other = try run(index + ["--exif"])
+            #expect(other.status == 0 && other.errors.contains("8 added, 0 kept"))
+            #expect(other.errors.contains("was made with exif false, not true"))
+            // Vectors of another model have another dimension, or are told by the name.
+            let model = repository + "/Tests/CLIPModelTests/Fixtures/openai-vit/archive.pt"
+            let unlike = try run(["search", output, "--image", samples + "/coffee.jpg", "--model", model])
+            #expect(unlike.errors.contains("was made with built-in demonstration model"))
+        }
     }
 
     @Test("Pictures of another size than the model's")

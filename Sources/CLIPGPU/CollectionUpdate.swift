@@ -1,0 +1,227 @@
+// index: a collection brought up to date. What has not changed keeps its row; the rest is embedded.
+
+import Checkpoints
+
+#if canImport(Glibc)
+import Glibc
+#elseif canImport(Darwin)
+import Darwin
+#endif
+
+/// A file's size and time of its last change: where both are as they were, its content is taken to be.
+struct FileStamp: Sendable, Hashable {
+    let bytes: Int
+    /// Nanoseconds since 1970.
+    let modified: Int
+
+    init(bytes: Int, modified: Int) {
+        self.bytes = bytes
+        self.modified = modified
+    }
+
+    /// None where there is no such file.
+    init?(path: String) {
+        var status = stat()
+        guard stat(path, &status) == 0, status.st_mode & S_IFMT == S_IFREG else { return nil }
+        #if canImport(Darwin)
+        let time = status.st_mtimespec
+        #else
+        let time = status.st_mtim
+        #endif
+        self.init(bytes: Int(status.st_size), modified: Int(time.tv_sec) * 1_000_000_000 + Int(time.tv_nsec))
+    }
+}
+
+/// What an update of a collection did.
+public struct CollectionChange: Sendable, Equatable {
+    /// Rows computed.
+    public internal(set) var added = 0
+    /// Rows taken over.
+    public internal(set) var kept = 0
+    /// Rows of the old file whose input is gone, or was computed anew.
+    public internal(set) var removed = 0
+    /// Inputs that left no row.
+    public internal(set) var failed = 0
+    /// Whether it was ended before all inputs were seen; the rows of those that were not are still there.
+    public internal(set) var isInterrupted = false
+}
+
+/// A collection file that is to hold the rows of given inputs.
+public struct CollectionUpdate: Sendable {
+    /// The file.
+    public let path: String
+    /// Why nothing of the old file is used, where there is one: other settings, or a file that cannot be read. A sentence.
+    public let reasonToStartAnew: String?
+    private let inputs: EmbeddingInputs
+    private let options: PreparationOptions
+    private let metadata: [(String, String)]
+    private let old: EmbeddingCollection?
+    private let known: [String: Known]
+
+    private struct Known: Sendable {
+        let row: Int
+        let stamp: FileStamp
+    }
+
+    /// Reads what the file has so far.
+    ///
+    /// - Parameters:
+    ///   - path: a `.safetensors`, which need not exist yet.
+    ///   - inputs: all that the collection is to hold, in its order.
+    ///   - model: what will be written into the file as its model.
+    ///   - settings: what else the rows depend on, such as the precision: rows made with other settings are not used.
+    ///   - options: how pictures are prepared; a setting too.
+    /// - Throws: `CLIPError` with the code `.output` for another kind of file.
+    public init(
+        path: String, inputs: EmbeddingInputs, model: String, settings: [(String, String)] = [],
+        options: PreparationOptions = PreparationOptions()
+    ) throws {
+        guard EmbeddingFormat(path: path) == .safetensors else {
+            throw CLIPError(
+                .output,
+                "\(path) does not end in .safetensors, the one format that says which model made it; give such a name.")
+        }
+        self.path = path
+        self.inputs = inputs
+        self.options = options
+        metadata = [("model", model)] + settings + [("exif", "\(options.followsEXIF)")]
+        var (old, known, reason): (EmbeddingCollection?, [String: Known], String?) = (nil, [:], nil)
+        if fileExists(path) {
+            do {
+                let collection = try EmbeddingCollection(contentsOf: path)
+                let other = metadata.filter { collection.metadata[$0.0] != $0.1 }
+                    .map { "\($0.0) \(collection.metadata[$0.0] ?? "unknown"), not \($0.1)" }
+                if !other.isEmpty {
+                    reason = "\(path) was made with \(other.joined(separator: " and "))."
+                } else if let names = collection.names {
+                    for row in 0..<collection.count {
+                        let entry = try names.entry(row)
+                        if let stamp = entry.stamp { known[entry.name] = Known(row: row, stamp: stamp) }
+                    }
+                    old = collection
+                } else {
+                    reason = "\(path)\(EmbeddingCollection.namesSuffix) is missing, which says what its rows are."
+                }
+            } catch let error as CLIPError {
+                reason = error.description
+            }
+        }
+        (self.old, self.known, reasonToStartAnew) = (old, known, reason)
+    }
+
+    /// Whether the file is as it should be already; none where only reading all inputs tells (archives, tensors, paths
+    /// on standard input).
+    public func isUpToDate() -> Bool? {
+        guard let old else { return false }
+        if inputs.count() == nil { return nil }
+        var row = 0
+        for input in inputs {
+            // In the same order too.
+            guard case .file(let path) = input.content, let known = known[input.name], known.row == row,
+                known.stamp == FileStamp(path: path)
+            else { return false }
+            row += 1
+        }
+        return row == old.count
+    }
+
+    /// Embeds what is new or changed, and writes the file anew.
+    ///
+    /// - Parameters:
+    ///   - clip: the model that the file's metadata name.
+    ///   - batchSize: inputs computed together; by default what fills the device.
+    ///   - shouldStop: asked between inputs; once true, the file is written with what there is, old rows included.
+    ///   - onResult: called for each input that was embedded or failed.
+    /// - Throws: `CLIPError`, and what `onResult` throws; the old file is then as it was.
+    public func run(
+        _ clip: CLIP, batchSize: Int? = nil, shouldStop: () -> Bool = { false },
+        onResult: (EmbeddingResult) throws -> Void = { _ in }
+    ) throws -> CollectionChange {
+        let dimension = clip.information.embeddingDimension
+        let old = old?.dimension == dimension ? old : nil
+        let writer = try EmbeddingWriter(path: path, format: .safetensors, dimension: dimension, metadata: metadata)
+        defer { writer.abandon() }  // Nothing, once it is finished.
+        var change = CollectionChange()
+        var isUsed = [Bool](repeating: false, count: old?.count ?? 0)
+        let plan = Plan(known: old == nil ? [:] : known)
+
+        func keep(_ row: Int, _ name: String, _ stamp: FileStamp?, _ kind: EmbeddingInput.Kind = .image) throws {
+            guard let old else { return }
+            try writer.append(old.row(row)[...], input: name, kind: kind, stamp: stamp)
+            isUsed[row] = true
+            change.kept += 1
+        }
+        /// Writes the rows that stand before the next new one, whose file's stamp it returns.
+        func keepUpToNext() throws -> FileStamp? {
+            while let entry = plan.entries.popFirst() {
+                switch entry {
+                case .old(let row, let name, let stamp): try keep(row, name, stamp)
+                case .new(let stamp): return stamp
+                }
+            }
+            return nil
+        }
+
+        try clip.embed(
+            ChangedInputs(inputs: inputs.makeIterator(), plan: plan), batchSize: batchSize, options: options,
+            shouldStop: shouldStop
+        ) { result in
+            let stamp = try keepUpToNext()
+            switch result.embedding {
+            case .success(let embedding):
+                try writer.append(embedding, input: result.name, kind: result.kind, stamp: stamp)
+                change.added += 1
+            case .failure: change.failed += 1
+            }
+            try onResult(result)
+        }
+        change.isInterrupted = shouldStop()
+        if change.isInterrupted, let old, let names = old.names {
+            // The rows of inputs that were not seen: the next update finds them.
+            for row in 0..<old.count where !isUsed[row] {
+                let entry = try names.entry(row)
+                try keep(row, entry.name, entry.stamp, entry.kind)
+            }
+        } else {
+            while let entry = plan.entries.popFirst() {
+                if case .old(let row, let name, let stamp) = entry { try keep(row, name, stamp) }
+            }
+        }
+        change.removed = isUsed.count { !$0 }
+        try writer.finish()
+        return change
+    }
+
+    /// What is to be written, in order: filled as the inputs are read, emptied as rows are written.
+    private final class Plan {
+        enum Entry {
+            case old(row: Int, name: String, FileStamp)
+            /// The next that is embedded.
+            case new(FileStamp?)
+        }
+        let known: [String: Known]
+        var entries = Queue<Entry>()
+
+        init(known: [String: Known]) { self.known = known }
+    }
+
+    /// The inputs that must be embedded.
+    private struct ChangedInputs: Sequence, IteratorProtocol {
+        var inputs: EmbeddingInputs.Iterator
+        let plan: Plan
+
+        mutating func next() -> EmbeddingInput? {
+            while let input = inputs.next() {
+                var stamp: FileStamp?
+                if case .file(let path) = input.content { stamp = FileStamp(path: path) }
+                if let stamp, let known = plan.known[input.name], known.stamp == stamp {
+                    plan.entries.append(.old(row: known.row, name: input.name, stamp))
+                    continue
+                }
+                plan.entries.append(.new(stamp))
+                return input
+            }
+            return nil
+        }
+    }
+}

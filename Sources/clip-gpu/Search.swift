@@ -1,0 +1,105 @@
+// clip-gpu search: the pictures of a collection that fit a sentence or a picture best.
+
+import ArgumentParser
+import CLIPGPU
+
+struct Search: ParsableCommand {
+    static let configuration = CommandConfiguration(
+        abstract: "The rows of a file of vectors that fit a sentence or a picture best.",
+        discussion: """
+            Exact: the cosine of every row is computed. FILE is what `clip-gpu index` or `clip-gpu embed` wrote, or any float \
+            array [n, dimension] in a .safetensors or .npy; FILE.inputs.jsonl beside it says what the rows are. Queries go \
+            through the model that made the rows, where the file names it.
+
+            Examples:
+              clip-gpu search photos.safetensors --text "a dog on a beach"
+              clip-gpu search photos.safetensors --image cat.jpg --top 3 --json
+              clip-gpu search photos.npy --text "a red car" --model ViT-B/32
+            """)
+
+    @Argument(help: ArgumentHelp("A .safetensors or .npy of vectors.", valueName: "file"))
+    var file: String
+
+    @Option(
+        name: .long, parsing: .unconditionalSingleValue,
+        help: ArgumentHelp("A sentence to look for; may be given many times.", valueName: "sentence"))
+    var text: [String] = []
+
+    @Option(name: .long, help: ArgumentHelp("A picture to look for; may be given many times.", valueName: "image"))
+    var image: [String] = []
+
+    @Option(name: .long, help: ArgumentHelp("Rows to show for each query.", valueName: "count"))
+    var top = 10
+
+    @Flag(name: .long, help: "One JSON object a line: query, kind, and results with row, input and cosine.")
+    var json = false
+
+    @Flag(name: .long, help: "Cut sentences that are longer than the model's context, instead of refusing them.")
+    var truncate = false
+
+    @OptionGroup(title: "Pictures") var pictures: PictureOptions
+    @OptionGroup(title: "Model") var model: ModelOptions
+    @OptionGroup(title: "Device") var compute: ComputeOptions
+
+    func validate() throws {
+        if top < 1 { throw ValidationError("--top takes a number from 1, not \(top).") }
+    }
+
+    func run() throws {
+        if text.isEmpty && image.isEmpty {
+            throw Failure(.usage, "nothing to look for: give at least one --text or --image.")
+        }
+        let collection: EmbeddingCollection
+        do {
+            collection = try EmbeddingCollection(contentsOf: file)
+        } catch let error as CLIPError {
+            throw Failure(.usage, error.description)
+        }
+        var towers: CLIP.Towers = []
+        if !text.isEmpty { towers.insert(.text) }
+        if !image.isEmpty { towers.insert(.image) }
+        let clip: CLIP
+        if let recorded = collection.metadata["model"], model.model == nil {
+            Terminal.say("model: \(recorded), which made \(file)")
+            clip = try compute.load(CLIP.model(recordedAs: recorded), model, towers: towers)
+        } else {
+            clip = try compute.load(model, towers: towers)
+            if let recorded = collection.metadata["model"], recorded != model.recorded {
+                Terminal.say(
+                    "warning: \(file) was made with \(recorded); vectors of unlike models mean nothing to each other.")
+            }
+        }
+        var options = pictures.preparation
+        options.truncatesText = truncate
+        var failed = 0
+        try clip.embed(
+            EmbeddingInputs(paths: image, texts: text), batchSize: compute.batchSize, options: options,
+            shouldStop: { Interruption.happened }
+        ) { result in
+            switch result.embedding {
+            case .failure(let error):
+                failed += 1
+                Terminal.say("failed: \(error.description)")
+            case .success(let embedding):
+                let query = Embeddings(values: Array(embedding), dimension: embedding.count)
+                try report(result, collection.nearest(to: query, count: top)[0])
+            }
+        }
+        try Interruption.check()
+        if failed > 0 { throw Failure(.someFailed) }
+    }
+
+    private func report(_ query: EmbeddingResult, _ matches: [EmbeddingCollection.Match]) throws {
+        if json {
+            let results = matches.map {
+                "{\"row\": \($0.row), \"input\": \(JSONText.quoted($0.input)), \"cosine\": \($0.cosine)}"
+            }
+            try StandardOutput.write(
+                "{\"query\": \(JSONText.quoted(query.name)), \"kind\": \"\(query.kind.rawValue)\", "
+                    + "\"results\": [\(results.joined(separator: ", "))]}\n")
+            return
+        }
+        try StandardOutput.write(
+            query.name + "\n" + matches.map { "  \(fixed($0.cosine, 4))  \($0.input)\n" }.joined())
+    }
+}

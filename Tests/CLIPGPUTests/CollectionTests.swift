@@ -1,0 +1,190 @@
+// Collections: what a search finds, and what an update keeps.
+
+import CLIPGPU
+import Foundation
+import Testing
+
+/// Numbers that look drawn, the same each time.
+private func numbers(_ count: Int, seed: UInt64) -> [Float] {
+    var state = seed &* 0x9E37_79B9_7F4A_7C15 | 1
+    return (0..<count).map { _ in
+        state ^= state << 13
+        state ^= state >> 7
+        state ^= state << 17
+        return Float(Int(state >> 40) - (1 << 23)) / Float(1 << 23)
+    }
+}
+
+private func save(_ rows: [Float], dimension: Int, to path: String, names: [String]? = nil) throws {
+    let writer = try EmbeddingWriter(
+        path: path, format: EmbeddingFormat(path: path), dimension: dimension, metadata: [("model", "some model")])
+    for row in 0..<(rows.count / dimension) {
+        try writer.append(
+            rows[(row * dimension)..<((row + 1) * dimension)], input: names?[row] ?? "picture \(row)", kind: .image)
+    }
+    try writer.finish()
+}
+
+@Suite("collections") struct CollectionTests {
+    @Test("A search finds the greatest cosines of all rows", arguments: ["c.npy", "c.safetensors"])
+    func finds(name: String) throws {
+        let folder = try TemporaryFolder()
+        let (count, dimension) = (2_011, 67)
+        var rows = numbers(count * dimension, seed: 3)
+        for index in 0..<dimension { rows[1_500 * dimension + index] = 0 }
+        // The same direction, so an equal or nearly equal cosine, and another length.
+        for index in 0..<dimension { rows[700 * dimension + index] = 2 * rows[5 * dimension + index] }
+        try save(rows, dimension: dimension, to: folder.path + "/" + name)
+        let collection = try EmbeddingCollection(contentsOf: folder.path + "/" + name)
+        #expect((collection.count, collection.dimension) == (count, dimension))
+        #expect(collection.metadata["model"] == (name == "c.npy" ? nil : "some model"))
+        let queries = Embeddings(
+            values: Array(rows[..<(3 * dimension)]) + numbers(dimension, seed: 9), dimension: dimension)
+        for wanted in [1, 10, count + 5] {
+            let found = try collection.nearest(to: queries, count: wanted)
+            #expect(found.count == 4)
+            for (query, matches) in found.enumerated() {
+                var cosines = (0..<count).map { row -> Double in
+                    var (product, own, other) = (0.0, 0.0, 0.0)
+                    for index in 0..<dimension {
+                        let (x, y) = (
+                            Double(queries.values[query * dimension + index]), Double(rows[row * dimension + index])
+                        )
+                        product += x * y
+                        own += x * x
+                        other += y * y
+                    }
+                    return product / (own * other).squareRoot()
+                }
+                // Every row but that of zeros, in falling order, each with its own cosine.
+                #expect(matches.count == min(wanted, count - 1))
+                let isRight = matches.allSatisfy { abs(Double($0.cosine) - cosines[$0.row]) < 1e-6 }
+                #expect(isRight)
+                #expect(Set(matches.map(\.row)).count == matches.count)
+                let falls = zip(matches, matches.dropFirst()).allSatisfy { $0.cosine >= $1.cosine }
+                #expect(falls)
+                let isNamed = matches.allSatisfy { $0.input == "picture \($0.row)" }
+                #expect(isNamed)
+                cosines[1_500] = -2
+                let best = cosines.sorted(by: >)[matches.count - 1]
+                #expect(abs(Double(matches[matches.count - 1].cosine) - best) < 1e-6)
+            }
+            #expect(try found == collection.nearest(to: queries, count: wanted), "the same each time")
+        }
+    }
+
+    @Test("Rows without names go by their numbers; halves are read")
+    func halves() throws {
+        let folder = try TemporaryFolder()
+        let header = "{'descr': '<f2', 'fortran_order': False, 'shape': (3, 2), }"
+        var bytes: [UInt8] = [0x93] + Array("NUMPY".utf8) + [1, 0, 118, 0]
+        bytes += Array(header.utf8) + [UInt8](repeating: 0x20, count: 117 - header.utf8.count) + [0x0A]
+        for value: Float16 in [1, 0, 0, 2, .infinity, 1] {
+            bytes += withUnsafeBytes(of: value.bitPattern.littleEndian) { Array($0) }
+        }
+        let path = folder.path + "/h.npy"
+        try Data(bytes).write(to: URL(fileURLWithPath: path))
+        let found = try EmbeddingCollection(contentsOf: path).nearest(
+            to: Embeddings(values: [0, -1], dimension: 2), count: 5)
+        #expect(found.map { $0.map(\.row) } == [[0, 1]])
+        #expect(found.map { $0.map(\.input) } == [[path + "[0]", path + "[1]"]])
+        #expect(found.map { $0.map(\.cosine) } == [[0, -1]])
+    }
+
+    @Test("What is no collection is refused in a sentence")
+    func refuses() throws {
+        let folder = try TemporaryFolder()
+        let path = folder.path + "/c.safetensors"
+        try save([1, 2, 3, 4], dimension: 2, to: path)
+        #expect(throws: CLIPError.self) {
+            try EmbeddingCollection(contentsOf: path).nearest(to: Embeddings(values: [1], dimension: 1), count: 1)
+        }
+        try folder.write("c.safetensors.inputs.jsonl", "{\"row\": 0, \"input\": \"a\", \"kind\": \"image\"}\n")
+        for name in ["c.safetensors", "c.jsonl", "none.npy"] {
+            do {
+                _ = try EmbeddingCollection(contentsOf: folder.path + "/" + name)
+                Issue.record("\(name) was opened")
+            } catch let error as CLIPError {
+                #expect(error.code == .input)
+                #expect(error.description.contains(name) && error.description.hasSuffix("."))
+            }
+        }
+    }
+
+    private static let samples = repository + "/tools/samples"
+
+    @Test("An update computes what changed, keeps what did not, and drops what is gone")
+    func updates() throws {
+        let folder = try TemporaryFolder()
+        let files = FileManager.default
+        let pictures = folder.path + "/pictures"
+        try files.createDirectory(atPath: pictures, withIntermediateDirectories: true)
+        let samples = try files.contentsOfDirectory(atPath: Self.samples).sorted()
+        try #require(samples.count >= 5)
+        func put(_ sample: Int, as name: String) throws {
+            try? files.removeItem(atPath: pictures + "/" + name)
+            try files.copyItem(atPath: Self.samples + "/" + samples[sample], toPath: pictures + "/" + name)
+        }
+        for (index, name) in ["b.jpg", "c.jpg", "d.jpg"].enumerated() { try put(index, as: name) }
+        let output = folder.path + "/c.safetensors"
+        let clip = try CLIP.load(device: .cpu, towers: .image)
+        func update(exif: Bool = false) throws -> CollectionUpdate {
+            var options = PreparationOptions()
+            options.followsEXIF = exif
+            return try CollectionUpdate(
+                path: output, inputs: EmbeddingInputs(paths: [pictures]), model: "m", settings: [("precision", "fp32")],
+                options: options)
+        }
+        /// Whether the file is what embedding everything anew writes, times and sizes aside.
+        func isRight() throws -> Bool {
+            let collection = try EmbeddingCollection(contentsOf: output)
+            var (row, same) = (0, true)
+            try clip.embed(EmbeddingInputs(paths: [pictures])) { result in
+                guard case .success(let expected) = result.embedding else { return }
+                let query = Embeddings(values: Array(expected), dimension: expected.count)
+                let match = try collection.nearest(to: query, count: 1)[0][0]
+                same = same && match.input == result.name && match.row == row && match.cosine > 0.999_999
+                row += 1
+            }
+            return same && row == collection.count
+        }
+
+        #expect(try update().isUpToDate() == false)
+        var change = try update().run(clip)
+        #expect((change.added, change.kept, change.removed, change.failed) == (3, 0, 0, 0))
+        #expect(try update().isUpToDate() == true)
+        #expect(try isRight())
+
+        // One before the first, one in the place of another, one gone, one that is no picture.
+        try put(3, as: "a.jpg")
+        try put(4, as: "c.jpg")
+        try files.removeItem(atPath: pictures + "/d.jpg")
+        try Data("no picture".utf8).write(to: URL(fileURLWithPath: pictures + "/e.jpg"))
+        #expect(try update().isUpToDate() == false)
+        change = try update().run(clip)
+        #expect((change.added, change.kept, change.removed, change.failed) == (2, 1, 2, 1))
+        #expect(try isRight())
+        // What failed is tried again.
+        #expect(try update().isUpToDate() == false)
+        try files.removeItem(atPath: pictures + "/e.jpg")
+        #expect(try update().isUpToDate() == true)
+
+        // Interrupted before the first input: the rows are still there.
+        try put(1, as: "f.jpg")
+        change = try update().run(clip, shouldStop: { true })
+        #expect(change.isInterrupted)
+        #expect((change.added, change.kept, change.removed) == (0, 3, 0))
+        change = try update().run(clip)
+        #expect((change.added, change.kept, change.removed) == (1, 3, 0))
+        #expect(try isRight())
+
+        // Other settings.
+        #expect(try update().reasonToStartAnew == nil)
+        #expect(try update(exif: true).reasonToStartAnew?.contains("exif false, not true") == true)
+        change = try update(exif: true).run(clip)
+        #expect((change.added, change.kept) == (4, 0))
+        #expect(throws: CLIPError.self) {
+            try CollectionUpdate(path: folder.path + "/c.npy", inputs: EmbeddingInputs(paths: [pictures]), model: "m")
+        }
+    }
+}
