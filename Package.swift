@@ -78,8 +78,10 @@ let package = Package(
             name: "CLIPModelTests", dependencies: ["CLIPModel", "BackendTesting", "CPUBackend", "OpenCLBackend"],
             exclude: ["Fixtures"], swiftSettings: swift),
         .testTarget(
-            name: "BackendTests", dependencies: ["BackendTesting", "CPUBackend", "OpenCLBackend", "CHalves"],
+            name: "BackendTests",
+            dependencies: ["BackendTesting", "CPUBackend", "OpenCLBackend", "CHalves", "EmulatedVNNI"],
             swiftSettings: swift),
+        .target(name: "EmulatedVNNI", dependencies: ["CCPU"], path: "Tests/EmulatedVNNI"),
         .testTarget(
             name: "CLIPGPUTests", dependencies: ["CLIPGPU", "CLIPHub", "CLIPModel", "CLIPCompute", "Checkpoints"],
             exclude: ["Fixtures"],

@@ -34,7 +34,7 @@ static const ccpu_kernels *kernels_of(ccpu_instruction_set set) {
     (void)set;
 #if defined(__x86_64__)
     if (set >= CCPU_AVX512) return &ccpu_kernels_avx512;
-    if (set == CCPU_AVX2) return &ccpu_kernels_avx2;
+    if (set >= CCPU_AVX2) return &ccpu_kernels_avx2;
 #endif
     return &ccpu_kernels_base;
 }
@@ -44,6 +44,7 @@ static const ccpu_int8_kernels *int8_kernels_of(ccpu_instruction_set set) {
 #if defined(__x86_64__)
     if (set == CCPU_AVX512_VNNI) return &ccpu_int8_avx512vnni;
     if (set == CCPU_AVX512) return &ccpu_int8_avx512;
+    if (set == CCPU_AVX2_VNNI) return &ccpu_int8_avx2vnni;
     if (set == CCPU_AVX2) return &ccpu_int8_avx2;
 #elif defined(__aarch64__)
     if (set == CCPU_NEON_DOT) return &ccpu_int8_neondot;
@@ -52,6 +53,7 @@ static const ccpu_int8_kernels *int8_kernels_of(ccpu_instruction_set set) {
 }
 
 const char *ccpu_instruction_set_name(ccpu_instruction_set set) {
+    if (set == CCPU_AVX2_VNNI) return "avx2vnni";
     if (set == CCPU_AVX512_VNNI) return "avx512vnni";
     if (set == CCPU_NEON_DOT) return "neondot";
     return kernels_of(set)->name;

@@ -90,6 +90,7 @@ typedef struct {
 extern const ccpu_int8_kernels ccpu_int8_base;
 #if defined(__x86_64__)
 extern const ccpu_int8_kernels ccpu_int8_avx2;
+extern const ccpu_int8_kernels ccpu_int8_avx2vnni;
 extern const ccpu_int8_kernels ccpu_int8_avx512;
 extern const ccpu_int8_kernels ccpu_int8_avx512vnni;
 #elif defined(__aarch64__)

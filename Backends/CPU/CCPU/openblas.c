@@ -48,7 +48,8 @@ static void open_library(void) {
     switch (ccpu_best_instruction_set()) {
         case CCPU_AVX512:
         case CCPU_AVX512_VNNI: core = "SkylakeX"; break;
-        case CCPU_AVX2: core = "Haswell"; break;
+        case CCPU_AVX2:
+        case CCPU_AVX2_VNNI: core = "Haswell"; break;
         case CCPU_BASE:
         case CCPU_NEON_DOT: break;
     }

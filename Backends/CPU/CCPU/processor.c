@@ -16,18 +16,42 @@
 #include <sys/auxv.h>
 #endif
 
-ccpu_instruction_set ccpu_best_instruction_set(void) {
+#if defined(__x86_64__)
+/// AVX-VNNI, which is not AVX-512's VNNI of vectors half as long: its instructions are coded otherwise, and Intel's processors
+/// without AVX-512 have them.
+static bool has_avx_vnni(void) {
+    unsigned eax = 0, ebx, ecx, edx;
+    return __get_cpuid_count(7, 1, &eax, &ebx, &ecx, &edx) && eax >> 4 & 1;
+}
+#endif
+
+bool ccpu_has_instruction_set(ccpu_instruction_set set) {
 #if defined(__x86_64__)
     // These ask the operating system too (xgetbv): without its room for the registers a set is not reported.
     __builtin_cpu_init();
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl")
-        && __builtin_cpu_supports("avx512dq"))
-        return __builtin_cpu_supports("avx512vnni") ? CCPU_AVX512_VNNI : CCPU_AVX512;
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return CCPU_AVX2;
+    bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw")
+                  && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+    switch (set) {
+        case CCPU_BASE: return true;
+        case CCPU_AVX2: return avx2;
+        case CCPU_AVX2_VNNI: return avx2 && has_avx_vnni();
+        case CCPU_AVX512: return avx512;
+        case CCPU_AVX512_VNNI: return avx512 && __builtin_cpu_supports("avx512vnni");
+        case CCPU_NEON_DOT: return false;
+    }
+    return false;
 #elif defined(__aarch64__)
-    if (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) return CCPU_NEON_DOT;
+    return set == CCPU_BASE || (set == CCPU_NEON_DOT && getauxval(AT_HWCAP) & HWCAP_ASIMDDP);
+#else
+    return set == CCPU_BASE;
 #endif
-    return CCPU_BASE;
+}
+
+ccpu_instruction_set ccpu_best_instruction_set(void) {
+    ccpu_instruction_set best = CCPU_NEON_DOT;
+    while (best > CCPU_BASE && !ccpu_has_instruction_set(best)) best--;
+    return best;
 }
 
 const char *ccpu_processor_name(void) {

@@ -17,6 +17,8 @@ package enum InstructionSet: Int, Sendable, CaseIterable, Comparable {
     /// What every processor of the architecture has: SSE2, NEON.
     case base
     case avx2
+    /// AVX2 with dot products of bytes (AVX-VNNI): in fp32 the same as AVX2.
+    case avx2VNNI
     case avx512
     /// AVX-512 with dot products of bytes (VNNI).
     case avx512VNNI
@@ -32,12 +34,11 @@ package enum InstructionSet: Int, Sendable, CaseIterable, Comparable {
 
     /// All that they allow, the best last.
     package static var available: [InstructionSet] {
-        let best = best
-        return best == .neonDot ? [.base, .neonDot] : allCases.filter { $0 <= best }
+        allCases.filter { ccpu_has_instruction_set($0.code) }
     }
 
     var code: ccpu_instruction_set { ccpu_instruction_set(UInt32(rawValue)) }
-    /// `avx512vnni`, `avx512f`, `avx2`, `sse2`, `neondot`, `neon`.
+    /// `avx512vnni`, `avx512f`, `avx2vnni`, `avx2`, `sse2`, `neondot`, `neon`.
     package var name: String { String(cString: ccpu_instruction_set_name(code)) }
 }
 

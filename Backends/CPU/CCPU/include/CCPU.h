@@ -14,16 +14,20 @@
 
 // MARK: The processor
 
-/// Which kernels run. Ordered within an architecture: a later set is faster where it is available.
+/// Which kernels run. Ordered within an architecture: a later set is faster where it is available, but a processor that has
+/// one need not have all before it.
 typedef enum {
     CCPU_BASE = 0,  // vectors of four floats: SSE2, NEON
     CCPU_AVX2 = 1,  // AVX2 with FMA
-    CCPU_AVX512 = 2,  // AVX-512 F, BW, VL and DQ
-    CCPU_AVX512_VNNI = 3,  // the same, with dot products of bytes: another only for int8
-    CCPU_NEON_DOT = 4  // NEON with dot products of bytes (SDOT): another only for int8
+    CCPU_AVX2_VNNI = 2,  // the same, with dot products of bytes (AVX-VNNI): another only for int8
+    CCPU_AVX512 = 3,  // AVX-512 F, BW, VL and DQ
+    CCPU_AVX512_VNNI = 4,  // the same, with dot products of bytes: another only for int8
+    CCPU_NEON_DOT = 5  // NEON with dot products of bytes (SDOT): another only for int8
 } ccpu_instruction_set;
 
-/// The best instruction set that the processor and the operating system allow.
+/// Whether the processor and the operating system allow it.
+bool ccpu_has_instruction_set(ccpu_instruction_set set);
+/// The best of those that they allow.
 ccpu_instruction_set ccpu_best_instruction_set(void);
 /// `avx512f`, `avx2`, `neon`, …
 const char *ccpu_instruction_set_name(ccpu_instruction_set set);

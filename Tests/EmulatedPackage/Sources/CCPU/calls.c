@@ -143,6 +143,7 @@ static const ccpu_facts *facts(void) {
 }
 
 ccpu_instruction_set ccpu_best_instruction_set(void) { return facts()->best; }
+bool ccpu_has_instruction_set(ccpu_instruction_set set) { return set == CCPU_BASE || set == facts()->best; }
 const char *ccpu_instruction_set_name(ccpu_instruction_set set) { return facts()->sets[set]; }
 const char *ccpu_processor_name(void) { return facts()->processor; }
 int ccpu_available_threads(void) { return facts()->threads; }
