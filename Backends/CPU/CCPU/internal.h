@@ -105,6 +105,9 @@ struct ccpu_norm {
     bool rms;
 };
 
+/// Where a linear's weights are while they are not packed.
+typedef struct ccpu_stored ccpu_stored;
+
 struct ccpu_linear {
     long inputs;
     long outputs;
@@ -113,6 +116,8 @@ struct ccpu_linear {
     long packed;
     /// Own products: panels [inputs][width], one after the other. OpenBLAS: [packed, inputs] row-major.
     float *weights;
+    /// Instead of them, until they are packed.
+    ccpu_stored *stored_weights;
     size_t bytes;
     bool row_major;
     /// A convolution for ccpu_winograd: its weights are the panels of 16 positions, one position after the other, and its
@@ -198,7 +203,7 @@ typedef struct {
 } ccpu_target;
 
 void ccpu_product(
-    ccpu_context *context, const ccpu_linear *linear, const ccpu_epilogue *epilogue, long rows, ccpu_rows source,
+    ccpu_context *context, ccpu_linear *linear, const ccpu_epilogue *epilogue, long rows, ccpu_rows source,
     ccpu_target target);
 
 enum { CCPU_WINOGRAD_POSITIONS = 16 };

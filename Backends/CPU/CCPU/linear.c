@@ -18,6 +18,13 @@ typedef struct {
     long channels, positions;
 } packing;
 
+/// Weights that wait where they are stored.
+struct ccpu_stored {
+    packing packing;
+    bool is_used;
+    ccpu_part parts[];
+};
+
 /// The stored row of a packed column: gated panels hold a half panel of the first rows, then of the second.
 static long stored_row(const ccpu_kernels *kernels, const ccpu_linear *linear, long column) {
     if (!linear->epilogue.gated) return column < linear->stored ? column : -1;
@@ -91,12 +98,11 @@ static void pack_winograd_panel(void *argument, long index, int worker) {
     }
 }
 
-static void pack_panel(void *argument, long index, int worker) {
-    const packing *p = argument;
+/// One panel; what no stored row fills is left as it is.
+static void pack_into(const packing *p, long index, int worker, float *panel) {
     const ccpu_kernels *kernels = p->context->kernels;
     long inputs = p->linear->inputs, first = index * kernels->panel;
     long width = ccpu_min(kernels->panel, p->linear->packed - first);
-    float *panel = p->linear->weights + first * inputs;
     if (p->linear->row_major) {
         for (long c = 0; c < width; c++) {
             // A panel of one column is the row itself.
@@ -142,6 +148,19 @@ static void pack_panel(void *argument, long index, int worker) {
                     memcpy(values + (s * p->channels + c) * step, copy + (c * p->positions + s) * unit, bytes);
         }
     }
+}
+
+/// Task: one panel in its place.
+static void pack_panel(void *argument, long index, int worker) {
+    const packing *p = argument;
+    pack_into(p, index, worker, p->linear->weights + index * p->context->kernels->panel * p->linear->inputs);
+}
+
+static void pack_all(const packing *p) {
+    long panel = p->context->kernels->panel;
+    ccpu_parallel(
+        p->context->pool, (p->linear->packed + panel - 1) / panel,
+        p->linear->winograd ? pack_winograd_panel : pack_panel, (void *)p);
 }
 
 /// The norm before a linear, and the greatest weight of each input times its gain.
@@ -233,7 +252,7 @@ static bool quantize(ccpu_context *context, ccpu_linear *linear, ccpu_norm *norm
 static ccpu_linear *create(
     ccpu_context *context, const ccpu_part *parts, int part_count, const float *bias, const float *scale,
     ccpu_activation activation, bool gated, long channels, long positions, bool winograd, bool row_major, bool quantizes,
-    ccpu_norm *norm)
+    bool waits, ccpu_norm *norm)
 {
     const ccpu_kernels *kernels = context->kernels;
     ccpu_linear *linear = calloc(1, sizeof *linear);
@@ -249,7 +268,17 @@ static ccpu_linear *create(
     linear->epilogue.gated = gated;
     linear->epilogue.scale = ccpu_copy_floats(scale, linear->outputs);
     linear->bytes = (size_t)(linear->packed * linear->inputs * (winograd ? CCPU_WINOGRAD_POSITIONS : 1)) * sizeof(float);
-    linear->weights = ccpu_pages_allocate(linear->bytes);
+    packing p = {context, linear, parts, part_count, channels, positions};
+    if (waits) {
+        linear->stored_weights = malloc(sizeof(ccpu_stored) + (size_t)part_count * sizeof(ccpu_part));
+        if (linear->stored_weights) {
+            *linear->stored_weights = (ccpu_stored){p, false};
+            memcpy(linear->stored_weights->parts, parts, (size_t)part_count * sizeof(ccpu_part));
+            linear->stored_weights->packing.parts = linear->stored_weights->parts;
+        }
+    } else {
+        linear->weights = ccpu_pages_allocate(linear->bytes);
+    }
     if (bias) {
         float *packed = aligned_alloc(64, (size_t)ccpu_round_up(linear->packed, 16) * sizeof(float));
         for (long c = 0; packed && c < ccpu_round_up(linear->packed, 16); c++) {
@@ -258,14 +287,12 @@ static ccpu_linear *create(
         }
         linear->epilogue.bias = packed;
     }
-    if (!linear->weights || (bias && !linear->epilogue.bias) || (scale && !linear->epilogue.scale)) {
+    if ((waits ? !linear->stored_weights : !linear->weights) || (bias && !linear->epilogue.bias)
+        || (scale && !linear->epilogue.scale)) {
         ccpu_linear_destroy(linear);
         return NULL;
     }
-    packing p = {context, linear, parts, part_count, channels, positions};
-    ccpu_parallel(
-        context->pool, (linear->packed + kernels->panel - 1) / kernels->panel, winograd ? pack_winograd_panel : pack_panel,
-        &p);
+    if (!waits) pack_all(&p);
     if (quantizes && !quantize(context, linear, norm)) {
         ccpu_linear_destroy(linear);
         return NULL;
@@ -275,11 +302,12 @@ static ccpu_linear *create(
 
 ccpu_linear *ccpu_linear_create(
     ccpu_context *context, const ccpu_part *parts, int part_count, const float *bias, const float *scale,
-    ccpu_activation activation, bool gated, bool quantizes, ccpu_norm *norm)
+    ccpu_activation activation, bool gated, bool quantizes, bool stays, ccpu_norm *norm)
 {
+    bool row_major = context->uses_openblas && !quantizes;
     return create(
-        context, parts, part_count, bias, scale, activation, gated, 0, 0, false, context->uses_openblas && !quantizes,
-        quantizes, norm);
+        context, parts, part_count, bias, scale, activation, gated, 0, 0, false, row_major, quantizes,
+        stays && !row_major && !quantizes, norm);
 }
 
 ccpu_linear *ccpu_convolution_create(
@@ -291,15 +319,32 @@ ccpu_linear *ccpu_convolution_create(
     bool winograd = !row_major && !quantizes && height == 3 && width == 3 && stride == 1 && padding == 1 &&
                     channels >= 8 && part.rows >= 8;
     return create(
-        context, &part, 1, bias, NULL, activation, false, channels, height * width, winograd, row_major, quantizes, NULL);
+        context, &part, 1, bias, NULL, activation, false, channels, height * width, winograd, row_major, quantizes, false,
+        NULL);
 }
 
 ccpu_linear *ccpu_panels_create(ccpu_context *context, ccpu_part part, const float *bias) {
-    return create(context, &part, 1, bias, NULL, CCPU_NONE, false, 0, 0, false, false, false, NULL);
+    return create(context, &part, 1, bias, NULL, CCPU_NONE, false, 0, 0, false, false, false, false, NULL);
+}
+
+bool ccpu_linear_is_packed(const ccpu_linear *linear) { return !linear->stored_weights; }
+
+/// False where memory is out, and the context remembers.
+static bool pack_now(ccpu_context *context, ccpu_linear *linear) {
+    linear->weights = ccpu_pages_allocate(linear->bytes);
+    if (!linear->weights) {
+        context->memory_failed = true;
+        return false;
+    }
+    pack_all(&linear->stored_weights->packing);
+    free(linear->stored_weights);
+    linear->stored_weights = NULL;
+    return true;
 }
 
 void ccpu_linear_destroy(ccpu_linear *linear) {
     if (!linear) return;
+    free(linear->stored_weights);
     ccpu_pages_free(linear->weights, linear->bytes);
     ccpu_pages_free(linear->quantized, linear->quantized_bytes);
     free(linear->steps);
@@ -394,8 +439,18 @@ static void own_products(
             store_tile(j, row, rows, column, width, c, width);
             continue;
         }
-        const float *panel = j->linear->weights + column * inputs;
-        const float *next = column + width < j->linear->packed ? panel + width * inputs : NULL;
+        const float *panel, *next = NULL;
+        if (j->linear->stored_weights) {
+            float *own = ccpu_scratch_get(j->context, worker, CCPU_SCRATCH_KEYS, (size_t)(inputs * width));
+            if (!own) return;
+            if (j->linear->epilogue.gated || column + width > j->linear->stored)
+                memset(own, 0, (size_t)(inputs * width) * sizeof(float));
+            pack_into(&j->linear->stored_weights->packing, column / kernels->panel, worker, own);
+            panel = own;
+        } else {
+            panel = j->linear->weights + column * inputs;
+            if (column + width < j->linear->packed) next = panel + width * inputs;
+        }
         kernels->product(rows, inputs, a, lda, panel, width, width, c, width, next);
         store_tile(j, row, rows, column, width, c, width);
     }
@@ -463,12 +518,19 @@ static void run_tile(void *argument, long index, int worker) {
 }
 
 void ccpu_product(
-    ccpu_context *context, const ccpu_linear *linear, const ccpu_epilogue *epilogue, long rows, ccpu_rows source,
+    ccpu_context *context, ccpu_linear *linear, const ccpu_epilogue *epilogue, long rows, ccpu_rows source,
     ccpu_target target)
 {
-    // Rows per tile at which a panel that comes from memory is used often enough to hide its coming.
-    enum { FULL = 96, ENOUGH = 40 };
+    // Rows per tile at which a panel that comes from memory is used often enough to hide its coming. At most FEW rows, weights
+    // that were never used are packed panel by panel on their way: many processes have one pass to make, and writing all
+    // panels to memory takes longer than they do.
+    enum { FULL = 96, ENOUGH = 40, FEW = 384 };
     if (rows <= 0) return;
+    bool passes_by = linear->stored_weights && !linear->stored_weights->is_used && rows <= FEW;
+    if (passes_by)
+        linear->stored_weights->is_used = true;
+    else if (linear->stored_weights && !pack_now(context, linear))
+        return;
     long threads = context->threads;
     job j = {
         .context = context, .linear = linear, .epilogue = epilogue, .source = source, .target = target, .rows = rows,
@@ -477,7 +539,7 @@ void ccpu_product(
     };
     long unit = linear->row_major ? OPENBLAS_COLUMNS : context->kernels->panel;
     long panels = (linear->packed + unit - 1) / unit;
-    if (rows >= threads * ENOUGH || panels == 1) {
+    if ((rows >= threads * ENOUGH || panels == 1) && !passes_by) {
         // Every thread takes rows, fills them for itself, and goes through all columns.
         long rounds = (rows + threads * FULL - 1) / (threads * FULL);
         j.row_tiles = ccpu_min(rounds * threads, (rows + ENOUGH - 1) / ENOUGH);
@@ -486,7 +548,7 @@ void ccpu_product(
     } else {
         // Too few rows: columns are shared out, three groups a thread so that an interrupted thread delays less; the rows
         // are filled once, together.
-        j.row_tiles = (rows + FULL - 1) / FULL;
+        j.row_tiles = passes_by ? 1 : (rows + FULL - 1) / FULL;
         long groups = ccpu_min(panels, ccpu_max(1, 3 * threads / j.row_tiles));
         long per_group = (panels + groups - 1) / groups;
         j.column_groups = (panels + per_group - 1) / per_group;
@@ -517,7 +579,7 @@ static void fill_normed(
 }
 
 void ccpu_linear_apply(
-    ccpu_context *context, const ccpu_linear *linear, const ccpu_norm *norm, ccpu_matrix x, ccpu_matrix y, bool adds)
+    ccpu_context *context, ccpu_linear *linear, const ccpu_norm *norm, ccpu_matrix x, ccpu_matrix y, bool adds)
 {
     normed n = {norm, x};
     ccpu_rows source = {.values = x.values, .pitch = x.pitch, .fill = norm ? fill_normed : NULL, .argument = &n};

@@ -63,7 +63,7 @@ static void begin(void *argument, long picture, int worker) {
 }
 
 void ccpu_patches(
-    ccpu_context *context, const ccpu_linear *linear, long patch, ccpu_pictures pictures, const float *levels,
+    ccpu_context *context, ccpu_linear *linear, long patch, ccpu_pictures pictures, const float *levels,
     const float *first_row, const float *positions, long positions_pitch, ccpu_matrix y)
 {
     patch_source s = {pictures, levels, patch, pictures.height / patch, pictures.width / patch};
@@ -133,7 +133,7 @@ static void fill_unfolded(
 }
 
 void ccpu_convolution(
-    ccpu_context *context, const ccpu_linear *linear, ccpu_matrix x, long count, long height, long width,
+    ccpu_context *context, ccpu_linear *linear, ccpu_matrix x, long count, long height, long width,
     long kernel_height, long kernel_width, long stride, long padding, ccpu_matrix residual,
     bool activates_after_residual, ccpu_matrix y)
 {

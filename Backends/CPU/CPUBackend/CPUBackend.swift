@@ -246,6 +246,7 @@ package final class CPUBackend: Backend {
                     y.view)
             }
         }
+        patches.linear.letGoOnceUsed()
         return try finished(y)
     }
 
@@ -440,6 +441,7 @@ package final class CPUBackend: Backend {
     private func apply(_ linear: CPULinear, _ x: CPUMatrix, _ y: CPUMatrix, adds: Bool) throws(BackendError) {
         precondition(x.columns == linear.inputs, "a linear of \(linear.inputs) inputs on \(x.columns) columns")
         ccpu_linear_apply(context, linear.pointer, linear.norm?.pointer, x.view, y.view, adds)
+        linear.letGoOnceUsed()
         _ = try finished(y)
     }
 

@@ -26,6 +26,8 @@ package final class CPULinear {
     let norm: CPUNorm?
     let inputs: Int
     let outputs: Int
+    /// The weights as they are stored, until they are packed.
+    private var stored: HostMatrix?
 
     /// `quantizes`: holds the weights in 8 bits, and quantises rows as they come.
     init(context: OpaquePointer, _ parameters: LinearParameters, quantizes: Bool) throws(BackendError) {
@@ -39,15 +41,25 @@ package final class CPULinear {
         let scale = parameters.layerScale?.floats()
         precondition(scale == nil || scale?.count == outputs, "layer scale and outputs differ in length")
         let parts = parameters.weight.parts(columns: inputs)
+        let stays = parameters.weight.parts.allSatisfy { $0.owner != nil }
         let pointer = withOptionalPointer(bias) { bias in
             withOptionalPointer(scale) { scale in
                 ccpu_linear_create(
                     context, parts, Int32(parts.count), bias, scale, parameters.activation.code, parameters.gated,
-                    quantizes, norm?.pointer)
+                    quantizes, stays, norm?.pointer)
             }
         }
-        withExtendedLifetime(parameters) { parameters.weight.letGo() }
         self.pointer = try pointer.orOutOfMemory("a linear of \(parameters.outputs) x \(parameters.inputs)")
+        stored = parameters.weight
+        withExtendedLifetime(parameters) {}
+        letGoOnceUsed()
+    }
+
+    /// To be called after each use.
+    func letGoOnceUsed() {
+        guard let matrix = stored, ccpu_linear_is_packed(pointer) else { return }
+        matrix.letGo()
+        stored = nil
     }
 
     deinit { ccpu_linear_destroy(pointer) }

@@ -45,7 +45,7 @@ typedef struct {
     CALL(                                                                                                              \
         ccpu_linear *, ccpu_linear_create, ccpu_context *, context,                                                    \
         A(const ccpu_part *, parts) A(int, part_count) A(const float *, bias) A(const float *, scale)                  \
-        A(ccpu_activation, activation) A(bool, gated) A(bool, quantizes) A(ccpu_norm *, norm))                         \
+        A(ccpu_activation, activation) A(bool, gated) A(bool, quantizes) A(bool, stays) A(ccpu_norm *, norm))                         \
     CALL(                                                                                                              \
         ccpu_linear *, ccpu_convolution_create, ccpu_context *, context,                                               \
         A(ccpu_part, part) A(long, channels) A(long, height) A(long, width) A(long, stride) A(long, padding)           \
@@ -53,7 +53,7 @@ typedef struct {
     PROCEDURE(ccpu_linear_destroy, ccpu_linear *, linear)                                                              \
     PROCEDURE(                                                                                                         \
         ccpu_linear_apply, ccpu_context *, context,                                                                    \
-        A(const ccpu_linear *, linear) A(const ccpu_norm *, norm) A(ccpu_matrix, x) A(ccpu_matrix, y) A(bool, adds))   \
+        A(ccpu_linear *, linear) A(const ccpu_norm *, norm) A(ccpu_matrix, x) A(ccpu_matrix, y) A(bool, adds))   \
     PROCEDURE(                                                                                                         \
         ccpu_norm_apply, ccpu_context *, context, A(const ccpu_norm *, norm) A(ccpu_matrix, x) A(ccpu_matrix, y))      \
     PROCEDURE(                                                                                                         \
@@ -73,7 +73,7 @@ typedef struct {
         A(const ccpu_segment *, segments) A(long, segment_count) A(ccpu_matrix, y))                                    \
     PROCEDURE(                                                                                                         \
         ccpu_patches, ccpu_context *, context,                                                                         \
-        A(const ccpu_linear *, linear) A(long, patch) A(ccpu_pictures, pictures) A(const float *, levels)              \
+        A(ccpu_linear *, linear) A(long, patch) A(ccpu_pictures, pictures) A(const float *, levels)              \
         A(const float *, first_row) A(const float *, positions) A(long, positions_pitch) A(ccpu_matrix, y))            \
     PROCEDURE(                                                                                                         \
         ccpu_pixels, ccpu_context *, context, A(ccpu_pictures, pictures) A(const float *, levels) A(ccpu_matrix, y))   \
@@ -83,7 +83,7 @@ typedef struct {
         A(const int32_t *, places) A(ccpu_matrix, y))                                                                  \
     PROCEDURE(                                                                                                         \
         ccpu_convolution, ccpu_context *, context,                                                                     \
-        A(const ccpu_linear *, linear) A(ccpu_matrix, x) A(long, count) A(long, height) A(long, width)                 \
+        A(ccpu_linear *, linear) A(ccpu_matrix, x) A(long, count) A(long, height) A(long, width)                 \
         A(long, kernel_height) A(long, kernel_width) A(long, stride) A(long, padding) A(ccpu_matrix, residual)         \
         A(bool, activates_after_residual) A(ccpu_matrix, y))                                                           \
     PROCEDURE(                                                                                                         \

@@ -100,9 +100,12 @@ typedef struct ccpu_linear ccpu_linear;
 /// Where `quantizes`, weights are held in 8 bits, and `norm` (which may be none) is changed: its bias goes into the
 /// linear's, its gain into the weights, and a new gain takes its place that shares out the range of each input evenly
 /// between the row and the weights.
+///
+/// `stays`: the parts' bytes stay where they are until ccpu_linear_is_packed; the second use packs, or one of many rows.
 ccpu_linear *ccpu_linear_create(
     ccpu_context *context, const ccpu_part *parts, int part_count, const float *bias, const float *scale,
-    ccpu_activation activation, bool gated, bool quantizes, ccpu_norm *norm);
+    ccpu_activation activation, bool gated, bool quantizes, bool stays, ccpu_norm *norm);
+bool ccpu_linear_is_packed(const ccpu_linear *linear);
 /// A convolution's weight `[outputs, inputs, height, width]`, in the order of unfolded NHWC pictures, or transformed for
 /// Winograd's way where that takes fewer operations.
 ccpu_linear *ccpu_convolution_create(
@@ -122,7 +125,7 @@ typedef struct {
 
 /// y = linear(norm(x)), or y += linear(norm(x)) where `adds`; `norm` may be none.
 void ccpu_linear_apply(
-    ccpu_context *context, const ccpu_linear *linear, const ccpu_norm *norm, ccpu_matrix x, ccpu_matrix y, bool adds);
+    ccpu_context *context, ccpu_linear *linear, const ccpu_norm *norm, ccpu_matrix x, ccpu_matrix y, bool adds);
 
 /// y = norm(x); y may be x.
 void ccpu_norm_apply(ccpu_context *context, const ccpu_norm *norm, ccpu_matrix x, ccpu_matrix y);
@@ -169,7 +172,7 @@ typedef struct {
 /// Patches times weights into the rows of y. `first_row` is the vector of the row before each picture's patches (class
 /// token) or none; `positions` are added to every row of a picture, or none. `levels` are the 3 x 256 values of a byte.
 void ccpu_patches(
-    ccpu_context *context, const ccpu_linear *linear, long patch, ccpu_pictures pictures, const float *levels,
+    ccpu_context *context, ccpu_linear *linear, long patch, ccpu_pictures pictures, const float *levels,
     const float *first_row, const float *positions, long positions_pitch, ccpu_matrix y);
 void ccpu_pixels(ccpu_context *context, ccpu_pictures pictures, const float *levels, ccpu_matrix y);
 
@@ -181,7 +184,7 @@ void ccpu_tokens(
 /// y = convolution of the NHWC rows of x; `residual`, where its values are not none, is added before or after the
 /// activation.
 void ccpu_convolution(
-    ccpu_context *context, const ccpu_linear *linear, ccpu_matrix x, long count, long height, long width,
+    ccpu_context *context, ccpu_linear *linear, ccpu_matrix x, long count, long height, long width,
     long kernel_height, long kernel_width, long stride, long padding, ccpu_matrix residual,
     bool activates_after_residual, ccpu_matrix y);
 void ccpu_average_pool(

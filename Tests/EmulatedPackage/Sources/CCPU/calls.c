@@ -206,13 +206,19 @@ void ccpu_norm_destroy(ccpu_norm *norm) {
 
 ccpu_linear *ccpu_linear_create(
     ccpu_context *context, const ccpu_part *stored, int part_count, const float *bias, const float *scale,
-    ccpu_activation activation, bool gated, bool quantizes, ccpu_norm *norm)
+    ccpu_activation activation, bool gated, bool quantizes, bool stays, ccpu_norm *norm)
 {
     ALONE;
+    (void)stays;  // What is sent for a call does not stay.
     long rows = rows_of(stored, part_count);
     return SEND(
         ccpu_linear_create, context, parts(stored, part_count), part_count, floats(bias, rows),
-        floats(scale, gated ? rows / 2 : rows), activation, gated, quantizes, norm);
+        floats(scale, gated ? rows / 2 : rows), activation, gated, quantizes, false, norm);
+}
+
+bool ccpu_linear_is_packed(const ccpu_linear *linear) {
+    (void)linear;
+    return true;
 }
 
 ccpu_linear *ccpu_convolution_create(
@@ -254,7 +260,7 @@ void ccpu_pooled_attention_destroy(ccpu_pooled_attention *pooled) {
 // MARK: Operations
 
 void ccpu_linear_apply(
-    ccpu_context *context, const ccpu_linear *linear, const ccpu_norm *norm, ccpu_matrix x, ccpu_matrix y, bool adds)
+    ccpu_context *context, ccpu_linear *linear, const ccpu_norm *norm, ccpu_matrix x, ccpu_matrix y, bool adds)
 {
     ALONE;
     SEND(ccpu_linear_apply, context, linear, norm, x, y, adds);
@@ -285,7 +291,7 @@ void ccpu_pooled_attention_apply(
 }
 
 void ccpu_patches(
-    ccpu_context *context, const ccpu_linear *linear, long patch, ccpu_pictures pictures, const float *levels,
+    ccpu_context *context, ccpu_linear *linear, long patch, ccpu_pictures pictures, const float *levels,
     const float *first_row, const float *positions, long positions_pitch, ccpu_matrix y)
 {
     ALONE;
@@ -313,7 +319,7 @@ void ccpu_tokens(
 }
 
 void ccpu_convolution(
-    ccpu_context *context, const ccpu_linear *linear, ccpu_matrix x, long count, long height, long width,
+    ccpu_context *context, ccpu_linear *linear, ccpu_matrix x, long count, long height, long width,
     long kernel_height, long kernel_width, long stride, long padding, ccpu_matrix residual,
     bool activates_after_residual, ccpu_matrix y)
 {
