@@ -225,9 +225,8 @@ extension StoredType {
     }
 }
 
-/// Throws where a weight is NaN or infinite, naming the first. All cores look, since this is where a file's pages come
-/// into the process, which takes longer than looking. The pages stay for who packs them, unless they are many: of large
-/// tensors no more than one is in memory twice then.
+/// Throws where a weight is NaN or infinite, naming the first. The file's pages stay for who packs them, unless they are
+/// many: of large tensors no more than one is in memory twice then.
 func requireFinite(_ tensors: [StoredTensor]) throws(ModelError) {
     let keepsPages = tensors.reduce(0) { $0 + $1.range.count } <= 64 << 20
     for tensor in tensors {

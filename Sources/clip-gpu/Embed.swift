@@ -25,11 +25,6 @@ struct Embed: ParsableCommand {
     var inputs: [String] = []
 
     @Option(
-        name: .long, parsing: .unconditionalSingleValue,
-        help: ArgumentHelp("A sentence; may be given many times.", valueName: "sentence"))
-    var text: [String] = []
-
-    @Option(
         name: .long,
         help: ArgumentHelp("A file of sentences, one a line; may be given many times.", valueName: "file"))
     var textFile: [String] = []
@@ -37,28 +32,26 @@ struct Embed: ParsableCommand {
     @Flag(name: .long, help: "Features as the model gives them. Without it, vectors have unit length.")
     var raw = false
 
-    @Flag(name: .long, help: "Cut sentences that are longer than the model's context, instead of refusing them.")
-    var truncate = false
-
     @Option(name: .long, help: ArgumentHelp("Where to write. Default: standard output.", valueName: "file"))
     var output: String?
 
     @Option(name: .long, help: "jsonl, npy, safetensors or csv. Default: as the output's name ends, else jsonl.")
     var format: EmbeddingFormat?
 
+    @OptionGroup var sentences: SentenceOptions
     @OptionGroup(title: "Pictures") var pictures: PictureOptions
     @OptionGroup(title: "Model") var model: ModelOptions
     @OptionGroup(title: "Device") var compute: ComputeOptions
 
     func run() throws {
-        let inputs = EmbeddingInputs(paths: inputs, texts: text, textFiles: textFile)
+        let inputs = EmbeddingInputs(paths: inputs, texts: sentences.text, textFiles: textFile)
         if inputs.paths.isEmpty && inputs.texts.isEmpty && inputs.textFiles.isEmpty {
             throw Failure(
                 .usage,
                 "nothing to embed: name pictures or folders, or give --text. `clip-gpu embed --help` has examples.")
         }
         var preparation = pictures.preparation
-        preparation.truncatesText = truncate
+        preparation.truncatesText = sentences.truncate
         var towers: CLIP.Towers = []
         if !inputs.paths.isEmpty { towers.insert(.image) }
         if !inputs.texts.isEmpty || !inputs.textFiles.isEmpty { towers.insert(.text) }

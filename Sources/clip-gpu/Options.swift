@@ -105,6 +105,16 @@ struct ComputeOptions: ParsableArguments {
     }
 }
 
+struct SentenceOptions: ParsableArguments {
+    @Option(
+        name: .long, parsing: .unconditionalSingleValue,
+        help: ArgumentHelp("A sentence; may be given many times.", valueName: "sentence"))
+    var text: [String] = []
+
+    @Flag(name: .long, help: "Cut sentences that are longer than the model's context, instead of refusing them.")
+    var truncate = false
+}
+
 struct PictureOptions: ParsableArguments {
     @Flag(name: .long, help: "Turn pictures as their EXIF orientation says. The reference does not.")
     var exif = false

@@ -20,11 +20,6 @@ struct Search: ParsableCommand {
     @Argument(help: ArgumentHelp("A .safetensors or .npy of vectors.", valueName: "file"))
     var file: String
 
-    @Option(
-        name: .long, parsing: .unconditionalSingleValue,
-        help: ArgumentHelp("A sentence to look for; may be given many times.", valueName: "sentence"))
-    var text: [String] = []
-
     @Option(name: .long, help: ArgumentHelp("A picture to look for; may be given many times.", valueName: "image"))
     var image: [String] = []
 
@@ -34,9 +29,7 @@ struct Search: ParsableCommand {
     @Flag(name: .long, help: "One JSON object a line: query, kind, and results with row, input and cosine.")
     var json = false
 
-    @Flag(name: .long, help: "Cut sentences that are longer than the model's context, instead of refusing them.")
-    var truncate = false
-
+    @OptionGroup var sentences: SentenceOptions
     @OptionGroup(title: "Pictures") var pictures: PictureOptions
     @OptionGroup(title: "Model") var model: ModelOptions
     @OptionGroup(title: "Device") var compute: ComputeOptions
@@ -46,7 +39,7 @@ struct Search: ParsableCommand {
     }
 
     func run() throws {
-        if text.isEmpty && image.isEmpty {
+        if sentences.text.isEmpty && image.isEmpty {
             throw Failure(.usage, "nothing to look for: give at least one --text or --image.")
         }
         let collection: EmbeddingCollection
@@ -56,7 +49,7 @@ struct Search: ParsableCommand {
             throw Failure(.usage, error.description)
         }
         var towers: CLIP.Towers = []
-        if !text.isEmpty { towers.insert(.text) }
+        if !sentences.text.isEmpty { towers.insert(.text) }
         if !image.isEmpty { towers.insert(.image) }
         let clip: CLIP
         if let recorded = collection.metadata["model"], model.model == nil {
@@ -70,10 +63,10 @@ struct Search: ParsableCommand {
             }
         }
         var options = pictures.preparation
-        options.truncatesText = truncate
+        options.truncatesText = sentences.truncate
         var failed = 0
         try clip.embed(
-            EmbeddingInputs(paths: image, texts: text), batchSize: compute.batchSize, options: options,
+            EmbeddingInputs(paths: image, texts: sentences.text), batchSize: compute.batchSize, options: options,
             shouldStop: { Interruption.happened }
         ) { result in
             switch result.embedding {

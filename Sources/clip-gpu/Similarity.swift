@@ -19,25 +19,18 @@ struct Similarity: ParsableCommand {
     @Argument(help: ArgumentHelp("Pictures.", valueName: "image"))
     var images: [String]
 
-    @Option(
-        name: .long, parsing: .unconditionalSingleValue,
-        help: ArgumentHelp("A sentence; may be given many times.", valueName: "sentence"))
-    var text: [String] = []
-
     @Flag(name: .long, help: "One JSON object a line: image, texts, cosines, probabilities.")
     var json = false
 
-    @Flag(name: .long, help: "Cut sentences that are longer than the model's context, instead of refusing them.")
-    var truncate = false
-
+    @OptionGroup var sentences: SentenceOptions
     @OptionGroup(title: "Pictures") var pictures: PictureOptions
     @OptionGroup(title: "Model") var model: ModelOptions
     @OptionGroup(title: "Device") var compute: ComputeOptions
 
     func run() throws {
-        if text.isEmpty { throw Failure(.usage, "nothing to compare with: give at least one --text.") }
+        if sentences.text.isEmpty { throw Failure(.usage, "nothing to compare with: give at least one --text.") }
         let clip = try compute.load(model)
-        let texts = try clip.encodeText(clip.tokenize(text, truncate: truncate))
+        let texts = try clip.encodeText(clip.tokenize(sentences.text, truncate: sentences.truncate))
         var failed = 0
         try clip.embed(
             EmbeddingInputs(paths: images), batchSize: compute.batchSize, options: pictures.preparation,
@@ -59,16 +52,16 @@ struct Similarity: ParsableCommand {
 
     private func report(_ image: String, _ cosines: [Float], _ probabilities: [Float]) throws {
         if json {
-            let texts = text.map(JSONText.quoted).joined(separator: ", ")
+            let texts = sentences.text.map(JSONText.quoted).joined(separator: ", ")
             try StandardOutput.write(
                 "{\"image\": \(JSONText.quoted(image)), \"texts\": [\(texts)], "
                     + "\"cosines\": \(JSONText.array(cosines)), \"probabilities\": \(JSONText.array(probabilities))}\n")
             return
         }
         var lines = image + "\n"
-        for index in text.indices {
+        for index in sentences.text.indices {
             lines +=
-                "  \(fixed(cosines[index], 4))  \(fixed(probabilities[index] * 100, 2).leftPadded(6)) %  \(text[index])\n"
+                "  \(fixed(cosines[index], 4))  \(fixed(probabilities[index] * 100, 2).leftPadded(6)) %  \(sentences.text[index])\n"
         }
         try StandardOutput.write(lines)
     }
