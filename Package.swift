@@ -16,13 +16,23 @@ let package = Package(
         .executable(name: "clip-gpu", targets: ["clip-gpu"]),
     ],
     dependencies: [
-        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0")
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.0"),
+        .package(url: "https://github.com/apple/swift-nio", from: "2.101.0"),
     ],
     targets: [
         // The command and the library
         .executableTarget(
             name: "clip-gpu",
-            dependencies: ["CLIPGPU", .product(name: "ArgumentParser", package: "swift-argument-parser")],
+            dependencies: [
+                "CLIPGPU", "CLIPServer", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ],
+            swiftSettings: swift),
+        .target(
+            name: "CLIPServer",
+            dependencies: [
+                "CLIPGPU", "Checkpoints", .product(name: "NIOCore", package: "swift-nio"),
+                .product(name: "NIOPosix", package: "swift-nio"), .product(name: "NIOHTTP1", package: "swift-nio"),
+            ],
             swiftSettings: swift),
         .target(
             name: "CLIPGPU",
@@ -86,6 +96,7 @@ let package = Package(
             name: "CLIPGPUTests", dependencies: ["CLIPGPU", "CLIPHub", "CLIPModel", "CLIPCompute", "Checkpoints"],
             exclude: ["Fixtures"],
             swiftSettings: swift),
+        .testTarget(name: "CLIPServerTests", dependencies: ["CLIPServer", "CLIPGPU"], swiftSettings: swift),
         .testTarget(name: "CommandTests", dependencies: ["clip-gpu"], swiftSettings: swift),
     ],
     swiftLanguageModes: [.v6],

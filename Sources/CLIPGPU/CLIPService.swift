@@ -1,9 +1,12 @@
-// The form for servers: a model that many tasks may ask at once.
+// The form for servers: a model that many tasks may ask at once, and that computes what they ask together.
 
+import CLIPCompute
 import Dispatch
+import Synchronization
 
-/// A model with a thread of its own. Requests are computed one after the other; while they wait, no thread of Swift's
-/// cooperative pool is blocked. Pictures are decoded and texts tokenized on the caller's thread.
+/// A model with a thread of its own, for any number of tasks. What is asked while the device computes is computed next, in
+/// batches that fill the device, whoever asked; a row does not depend on its batch, so nobody sees that. While requests
+/// wait, no thread of Swift's cooperative pool is blocked. Pictures are decoded and texts tokenized on the caller's thread.
 ///
 /// ```swift
 /// let service = try await CLIPService.load("path/to/clip-vit-base-patch32")
@@ -11,24 +14,44 @@ import Dispatch
 /// let embeddings = try await service.encodeImage([image])
 /// ```
 public actor CLIPService {
+    /// What became of the requests so far.
+    public struct Statistics: Sendable {
+        /// Pictures encoded.
+        public internal(set) var images = 0
+        /// Texts encoded.
+        public internal(set) var texts = 0
+        /// Batches that they were computed in.
+        public internal(set) var batches = 0
+        /// Inputs that wait for the device.
+        public internal(set) var waiting = 0
+        /// Seconds that each device has spent computing, as of the last batch that ended.
+        public internal(set) var busySeconds: [Double] = []
+    }
+
     /// What the model's embeddings and inputs look like.
     public nonisolated let information: ModelInformation
-    /// The device that runs the model.
+    /// The device that runs the model; the first, where there are several.
     public nonisolated let device: DeviceDescription
 
     private nonisolated let executor: QueueExecutor
     private nonisolated let preparer: Preparer
+    private nonisolated let requests = RequestQueue()
     private let clip: CLIP
 
     /// Where this actor's work runs.
     public nonisolated var unownedExecutor: UnownedSerialExecutor { executor.asUnownedSerialExecutor() }
 
-    private init(_ clip: sending CLIP, _ executor: QueueExecutor) {
+    private init(_ clip: sending CLIP, _ executor: QueueExecutor, _ options: PreparationOptions) {
         information = clip.information
         device = clip.device
-        preparer = clip.preparer(PreparationOptions())
+        preparer = clip.preparer(options)
         self.clip = clip
         self.executor = executor
+    }
+
+    /// Serves a model that is loaded, and becomes its owner; `options` say how pictures are prepared.
+    public init(_ clip: sending CLIP, options: PreparationOptions = PreparationOptions()) {
+        self.init(clip, QueueExecutor(), options)
     }
 
     /// Loads a model onto a device, as `CLIP.load` does.
@@ -43,15 +66,15 @@ public actor CLIPService {
             let clip = try CLIP.load(
                 model, device: device, precision: precision, threads: threads, strict: strict, activation: activation,
                 imageSize: imageSize)
-            return CLIPService(clip, executor)
+            return CLIPService(clip, executor, PreparationOptions())
         }
     }
 
-    /// The bytes of a picture file as the model takes them; on the caller's thread.
+    /// The bytes of a picture file as the model takes them; on the caller's thread. `name` is what errors call it.
     ///
     /// - Throws: `CLIPError` with the code `.input`.
-    public nonisolated func preprocess(_ file: [UInt8]) throws -> PreprocessedImage {
-        PreprocessedImage(bytes: try preparer.pixels(file, name: "the picture"), images: preparer.images)
+    public nonisolated func preprocess(_ file: [UInt8], name: String = "the picture") throws -> PreprocessedImage {
+        PreprocessedImage(bytes: try preparer.pixels(file, name: name), images: preparer.images)
     }
 
     /// Token ids of texts; on the caller's thread.
@@ -66,10 +89,68 @@ public actor CLIPService {
     }
 
     /// Features of pictures, not of unit length.
-    public func encodeImage(_ images: [PreprocessedImage]) throws -> Embeddings { try clip.encodeImage(images) }
+    ///
+    /// - Throws: `CLIPError` when the device fails; `CancellationError` where the task is cancelled before its turn.
+    public nonisolated func encodeImage(_ images: [PreprocessedImage]) async throws -> Embeddings {
+        let bytes = images.compactMap(\.bytes)
+        return try await rows(bytes.count == images.count ? .bytes(bytes) : .floats(images.map(\.pixels)))
+    }
 
     /// Features of texts, not of unit length.
-    public func encodeText(_ tokens: TokenizedText) throws -> Embeddings { try clip.encodeText(tokens) }
+    ///
+    /// - Throws: `CLIPError` when the device fails; `CancellationError` where the task is cancelled before its turn.
+    public nonisolated func encodeText(_ tokens: TokenizedText) async throws -> Embeddings {
+        try await rows(.tokens(tokens.ids))
+    }
+
+    /// What became of the requests so far.
+    public nonisolated var statistics: Statistics { requests.statistics }
+
+    private nonisolated func rows(_ inputs: RequestQueue.Inputs) async throws -> Embeddings {
+        let dimension = information.embeddingDimension
+        if inputs.count == 0 { return Embeddings(values: [], dimension: dimension) }
+        let request = RequestQueue.Request(inputs)
+        let values = try await withTaskCancellationHandler {
+            try await withCheckedThrowingContinuation { continuation in
+                request.wait(continuation)
+                if requests.add(request) { Task { await work() } }
+            }
+        } onCancel: {
+            request.fail(CancellationError())
+        }
+        return Embeddings(values: values, dimension: dimension)
+    }
+
+    /// Computes until nobody waits any more.
+    private func work() {
+        var running = Queue<(shares: [RequestQueue.Share], job: CLIP.Job)>()
+        while true {
+            if running.count < clip.jobsInFlight,
+                let (batch, shares) = requests.next(
+                    images: clip.preferredBatchSize(.image), texts: clip.preferredBatchSize(.text))
+            {
+                do {
+                    running.append((shares, try clip.begin(batch)))
+                } catch {
+                    for share in shares { share.request.fail(error) }
+                }
+            } else if let (shares, job) = running.popFirst() {
+                do {
+                    var rows = try clip.finish(job, normalized: false)[...]
+                    for share in shares {
+                        let values = share.count * information.embeddingDimension
+                        share.request.add(rows.prefix(values), count: share.count)
+                        rows = rows.dropFirst(values)
+                    }
+                } catch {
+                    for share in shares { share.request.fail(error) }
+                }
+                requests.report(busySeconds: clip.busySeconds)
+            } else if requests.endsWork() {
+                return
+            }
+        }
+    }
 }
 
 /// Runs an actor's jobs on a queue, so that waiting for a device blocks none of the cooperative pool's threads.

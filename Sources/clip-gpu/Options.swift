@@ -20,6 +20,13 @@ struct ModelOptions: ParsableArguments {
     /// How a file of vectors names the model.
     var recorded: String { CLIP.recordedName(of: model ?? environmentVariable("CLIP_GPU_MODEL")) }
 
+    /// How clients of a server may call the model: by its name, or where that is a path also by the path's last part,
+    /// which comes first.
+    var servedNames: [String] {
+        guard recorded.hasPrefix("/"), let last = recorded.split(separator: "/").last else { return [recorded] }
+        return [String(last), recorded]
+    }
+
     /// The given path, else that of the environment; none for the demonstration model, which is said.
     static func resolved(_ model: String?) -> String? {
         if let model { return model }

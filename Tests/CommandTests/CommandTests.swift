@@ -260,6 +260,58 @@ struct CommandTests {
         }
     }
 
+    @Test("serve answers a client on the port that it says, refuses one that is taken, and ends when told with 0")
+    func serve() throws {
+        try inFolder { folder in
+            let server = Process()
+            server.executableURL = URL(fileURLWithPath: binary)
+            server.arguments = ["serve", "--port", "0", "--device", "cpu"]
+            FileManager.default.createFile(atPath: folder + "/err", contents: nil)
+            server.standardError = FileHandle(forUpdatingAtPath: folder + "/err")
+            try server.run()
+            defer { if server.isRunning { kill(server.processIdentifier, SIGKILL) } }
+            func said() throws -> String { try String(contentsOfFile: folder + "/err", encoding: .utf8) }
+            let limit = Date().addingTimeInterval(30)
+            while try !said().contains("listening: "), Date() < limit { Thread.sleep(forTimeInterval: 0.02) }
+            let port = try #require(said().firstMatch(of: /listening: http:\/\/127\.0\.0\.1:(\d+)\n/)?.1)
+
+            let body = "{\"input\": \"a red circle\"}"
+            let answer = try #require(
+                try ask(
+                    port: Int(port) ?? 0,
+                    "POST /v1/embeddings HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+                        + "Content-Length: \(body.utf8.count)\r\nConnection: close\r\n\r\n\(body)"))
+            #expect(answer.hasPrefix("HTTP/1.1 200 OK"))
+            let row = try run(["embed", "--text", "a red circle", "--device", "cpu"]).output
+            let embedding = try #require(row.firstMatch(of: /"embedding": (\[.*\])/)?.1)
+            #expect(answer.contains("\"embedding\": \(embedding)}"))
+            #expect(answer.contains("\"model\": \"built-in demonstration model\""))
+
+            let second = try run(["serve", "--port", String(port), "--device", "cpu"])
+            #expect(second.status == 2)
+            #expect(second.errors.contains("error: cannot listen at 127.0.0.1, port \(port): "))
+            #expect(try run(["serve", "--port", "70000"]).status == 2)
+
+            kill(server.processIdentifier, SIGTERM)
+            server.waitUntilExit()
+            #expect(server.terminationReason == .exit && server.terminationStatus == 0)
+            #expect(try said().hasSuffix("served 1 in 1 batch\n"))
+        }
+    }
+
+    /// What a server on this machine answers before it closes the connection.
+    private func ask(port: Int, _ request: String) throws -> String? {
+        let process = Process()
+        process.executableURL = URL(fileURLWithPath: "/bin/bash")
+        process.arguments = ["-c", "exec 3<>/dev/tcp/127.0.0.1/$0; printf %s \"$1\" >&3; cat <&3", "\(port)", request]
+        let pipe = Pipe()
+        process.standardOutput = pipe
+        try process.run()
+        let answer = pipe.fileHandleForReading.readDataToEndOfFile()
+        process.waitUntilExit()
+        return String(data: answer, encoding: .utf8)
+    }
+
     @Test("Pictures of another size than the model's")
     func imageSize() throws {
         let folder = repository + "/Tests/CLIPModelTests/Fixtures/"
