@@ -13,18 +13,20 @@ struct Serve: ParsableCommand {
             What many clients ask at once is computed together. An input is a sentence, {"image": Base64}, or a \
             data:image/… URI; a body of the type image/jpeg and the like is one picture. Vectors have unit length.
 
-              POST /v1/embeddings   {"input": …, "model", "encoding_format": "float" or "base64", "normalize", "truncate"}
-              GET  /v1/models       the model: dimension, picture size, context length, logit scale
-              GET  /health          {"status": "ok"}
-              GET  /metrics         requests, inputs, batches, seconds computed, for Prometheus
+              POST /v1/embeddings  input; if wanted model, encoding_format, truncate,
+                                   normalize, modality
+              GET  /v1/models      the model, its dimension and its logit scale
+              GET  /health         {"status": "ok"}
+              GET  /metrics        requests, inputs and batches, for Prometheus
 
             An interrupt or a termination ends it when all that was asked is answered; the exit code is 0 then. There is no \
             encryption and no password: beyond this machine, put a proxy before it.
 
             Examples:
               clip-gpu serve --model ViT-B/32
-              curl localhost:8000/v1/embeddings -d '{"input": ["a photo of a cat", "a photo of a dog"]}'
-              curl localhost:8000/v1/embeddings -H 'Content-Type: image/jpeg' --data-binary @cat.jpg
+              curl localhost:8000/v1/embeddings -d '{"input": "a photo of a cat"}'
+              curl localhost:8000/v1/embeddings -H 'Content-Type: image/jpeg' \\
+                --data-binary @cat.jpg
             """)
 
     @Option(name: .long, help: "The address to listen at; 0.0.0.0 is every address of this machine.")

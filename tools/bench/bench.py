@@ -399,6 +399,33 @@ class Bench:
         self.record(name, "2,000 JPEGs of 500x375 to vectors with ViT-B/32, fp32, whole processes", list(rows.values()),
                     "items/s", least_cosine_to_ours_fp32=cosines)
 
+    def serve(self, name: str) -> None:
+        """Servers: requests of one input each, from one client and from many at once."""
+        self.begin(name)
+        self.prepare("ViT-B-32", "--towers", "image", "--pictures")
+        import inputs
+        import serve
+
+        work = {"captions": inputs.captions(), "pictures": serve.pictures(self.cache)}
+        servers = serve.servers(self.cache, self.binary, self.threads, say)
+        rows = {(kind, clients, server): Row(server.name, f"{kind}, {clients} client{'s' if clients > 1 else ''}")
+                for kind in work for clients in (1, 8, 32) for server in servers}
+        waits: dict[Row, list[float]] = {row: [] for row in rows.values()}
+        for turn in range(min(3, self.rounds)):
+            for (kind, clients, server), row in sorted(rows.items(), key=lambda item: item[0][:2], reverse=turn % 2 == 1):
+                rate, wait = server.measure(clients, max(4, self.seconds), work[kind])
+                row.values.append(rate)
+                waits[row].append(wait)
+                row.note = f"{statistics.median(waits[row]):.0f} ms"
+                say(f"round {turn + 1}, {row.batch}, {server.name}: {figure(rate)}/s")
+        vectors = {server.name: server.embed(work["captions"][:2]) + server.embed(work["pictures"][:2])
+                   for server in servers}
+        cosines = {name: min(map(cosine, vectors[OURS], rows_)) for name, rows_ in vectors.items() if name != OURS}
+        for server in servers:
+            server.close()
+        self.record(name, "Servers over HTTP with ViT-B/32, fp32: one input a request; in brackets the median wait",
+                    list(rows.values()), "items/s", least_cosine_to_ours_fp32=cosines)
+
     def growth(self, name: str) -> None:
         """Peak memory and rate as the work grows."""
         self.begin(name)
@@ -578,6 +605,7 @@ SECTIONS = {
     "tokenize": lambda bench, name: bench.tokenize(name),
     "opencl": lambda bench, name: bench.opencl(name),
     "folder": lambda bench, name: bench.folder(name),
+    "serve": lambda bench, name: bench.serve(name),
     "growth": lambda bench, name: bench.growth(name),
 }
 
