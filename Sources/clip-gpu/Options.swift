@@ -103,6 +103,36 @@ struct ComputeOptions: ParsableArguments {
         for device in clip.devices { Terminal.say("device: \(device), \(clip.precision.rawValue)") }
         return clip
     }
+
+    /// Embeds inputs and hands over each vector in order; what fails is named on standard error.
+    ///
+    /// - Parameter showsProgress: whether a line counts the inputs, for commands that print nothing meanwhile.
+    /// - Returns: how many failed.
+    func embed(
+        _ inputs: EmbeddingInputs, _ clip: CLIP, _ options: PreparationOptions, showsProgress: Bool = false,
+        onVector: (EmbeddingResult, Embeddings) throws -> Void
+    ) throws -> Int {
+        let total = showsProgress && Terminal.isInteractive ? BackgroundCount(inputs) : nil
+        var progress = Progress(isShown: showsProgress) { total?.value }
+        try clip.embed(inputs, batchSize: batchSize, options: options, shouldStop: { Interruption.happened }) {
+            result in
+            switch result.embedding {
+            case .failure(let error):
+                progress.clear()
+                Terminal.say("failed: \(error.description)")
+            case .success(let embedding):
+                guard embedding.allSatisfy(\.isFinite) else {
+                    throw Failure(.device, "the device computed numbers for \(result.name) that are not finite.")
+                }
+                try onVector(result, Embeddings(values: Array(embedding), dimension: embedding.count))
+            }
+            progress.advance(failed: (try? result.embedding.get()) == nil)
+        }
+        progress.clear()
+        try Interruption.check()
+        if progress.done == 0 { throw Failure(.usage, "nothing to do: the inputs are empty.") }
+        return progress.failed
+    }
 }
 
 struct SentenceOptions: ParsableArguments {
