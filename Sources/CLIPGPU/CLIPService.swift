@@ -70,6 +70,15 @@ public actor CLIPService {
 
     /// Features of texts, not of unit length.
     public func encodeText(_ tokens: TokenizedText) throws -> Embeddings { try clip.encodeText(tokens) }
+
+    /// Vectors for labels, as `CLIP.zeroShotClassifier` makes them; the classifier may be used on any thread.
+    ///
+    /// - Throws: `CLIPError` as there.
+    public func zeroShotClassifier(
+        labels: [String], templates: [String] = [ZeroShotClassifier.defaultTemplate]
+    ) throws -> ZeroShotClassifier {
+        try clip.zeroShotClassifier(labels: labels, templates: templates)
+    }
 }
 
 /// Runs an actor's jobs on a queue, so that waiting for a device blocks none of the cooperative pool's threads.
