@@ -160,4 +160,72 @@ private func refusal(_ body: () throws -> Void) -> String? {
         #expect(refusal { _ = try ZeroShotClassifier.templates("opnai") }?.contains("opnai") == true)
         #expect(refusal { _ = try ZeroShotClassifier.labels(folder.path) }?.contains("directory") == true)
     }
+
+    @Test("Accuracy on a folder of classes is scikit-learn's, and what fails is not counted")
+    func evaluates() throws {
+        let reference = try ZeroShotReference.read()
+        let set = try Evaluation()
+        let folder = try TemporaryFolder()
+        for (scene, target) in zip(reference.scenes, reference.targets) {
+            let name = reference.labels[target].replacingOccurrences(of: " ", with: "_")
+            try folder.write("\(name)/\(scene % 2 == 0 ? "deeper/" : "")\(scene).webp", set.pictures[scene])
+        }
+        try folder.write("black_circle/broken.png", "no picture")  // The one class without pictures.
+        try folder.write("beside.png", onePixelPNG)
+        try folder.write(".hidden/one.png", onePixelPNG)
+        let folders = try ClassFolders(contentsOf: folder.path)
+        #expect(folders.labels == reference.labels)
+        #expect(folders.index(of: folder.path + "/beside.png") == nil && folders.index(of: "red_circle") == nil)
+
+        let clip = try CLIP.load(device: .cpu)
+        let classifier = try clip.zeroShotClassifier(labels: folders.labels, templates: reference.templates)
+        var accuracy = ZeroShotAccuracy(classes: folders.names.count)
+        var failed: [String] = []
+        try clip.embed(folders.inputs) { result in
+            guard case .success(let embedding) = result.embedding else { return failed.append(result.name) }
+            let image = Embeddings(values: Array(embedding), dimension: embedding.count)
+            accuracy.count(try classifier.cosines(of: image)[0], of: try #require(folders.index(of: result.name)))
+        }
+        #expect(failed == [folder.path + "/black_circle/broken.png"])
+        #expect(accuracy.pictures == reference.scenes.count)
+        #expect(abs(accuracy.accuracy - reference.acc1) < 1e-12)
+        #expect(abs((accuracy.topAccuracy ?? 0) - reference.acc5) < 1e-12)
+        #expect(abs(accuracy.meanPerClassRecall - reference.mean_per_class_recall) < 1e-12)
+        #expect(accuracy.confusions.reduce(0) { $0 + $1.pictures } == accuracy.pictures - accuracy.right)
+    }
+
+    @Test("What is counted: ranks, ties, classes without pictures, confusions")
+    func counts() throws {
+        var accuracy = ZeroShotAccuracy(classes: 4, top: 2)
+        accuracy.count([0.9, 0.1, 0.2, 0.3], of: 0)
+        accuracy.count([0.5, 0.5, 0.2, 0.3], of: 0)  // The first of equal ones.
+        accuracy.count([0.5, 0.5, 0.2, 0.3], of: 1)
+        accuracy.count([0.5, 0.4, 0.2, 0.3], of: 3)
+        accuracy.count([0.5, 0.1, 0.2, 0.3], of: 1)
+        #expect((accuracy.pictures, accuracy.right, accuracy.amongTop) == (5, 2, 3))
+        #expect(accuracy.accuracy == 0.4 && accuracy.topAccuracy == 0.6)
+        // 1, 0 of 2, no pictures, 0 of 1.
+        #expect(abs(accuracy.meanPerClassRecall - 1.0 / 3) < 1e-12)
+        #expect(accuracy.confusions.map { [$0.expected, $0.predicted, $0.pictures] } == [[1, 0, 2], [3, 0, 1]])
+        #expect(ZeroShotAccuracy(classes: 4, top: 5).topAccuracy == nil)
+    }
+
+    @Test("Classes are told apart by the bytes of their names; a folder without subfolders, and none, are refused")
+    func folders() throws {
+        let names = try TemporaryFolder()
+        for name in ["cafe\u{301}", "caf\u{E9}", "a", "a b", "\u{301}"] {
+            try names.write(name + "/1.png", onePixelPNG)
+        }
+        let classes = try ClassFolders(contentsOf: names.path + "/")
+        #expect(
+            classes.names.map { Array($0.utf8) }
+                == ["a", "a b", "cafe\u{301}", "caf\u{E9}", "\u{301}"].map { Array($0.utf8) })
+        #expect(classes.inputs.map { classes.index(of: $0.name) } == [0, 1, 2, 3, 4])
+
+        let folder = try TemporaryFolder()
+        try folder.write("one.png", onePixelPNG)
+        #expect(refusal { _ = try ClassFolders(contentsOf: folder.path) }?.contains("no subfolders") == true)
+        #expect(refusal { _ = try ClassFolders(contentsOf: folder.path + "/none") }?.contains("none") == true)
+        #expect(refusal { _ = try ClassFolders(contentsOf: folder.path + "/one.png") }?.contains("one.png") == true)
+    }
 }

@@ -178,6 +178,7 @@ struct CommandTests {
             ["classify", "x.jpg", "--label", "a", "--template", "a photo", "--device", "cpu"],
             ["classify", "x.jpg", "--label", "a", "--templates", "opnai"],
             ["classify", "-", "--label", "a", "--device", "cpu"],
+            ["evaluate"], ["evaluate", "/nowhere"], ["evaluate", samples], ["evaluate", samples, "--top", "1"],
         ])
     func usage(arguments: [String]) throws {
         let result = try run(arguments)
@@ -473,6 +474,58 @@ struct CommandTests {
         #expect(result.output.hasPrefix(samples + "/red-circle.png\n") && result.output.contains("red circle\n"))
     }
 
+    @Test("evaluate: accuracy and recall of a folder of classes, in words and as JSON")
+    func evaluate() throws {
+        try inFolder { folder in
+            let files = FileManager.default
+            func put(_ sample: String, in name: String) throws {
+                try files.createDirectory(atPath: folder + "/" + name, withIntermediateDirectories: true)
+                try files.copyItem(
+                    atPath: samples + "/\(sample).png", toPath: folder + "/\(name)/\(sample).png")
+            }
+            try put("red-circle", in: "red_circle")
+            try put("blue-heart", in: "blue_heart")
+            try put("white-star", in: "white_star")
+            try put("yellow-star-left-of-purple-ring", in: "blue_heart")
+            let arguments = ["evaluate", folder, "--top", "2", "--device", "cpu"]
+            let words = try run(arguments)
+            #expect(words.status == 0)
+            #expect(
+                words.output == """
+                    4 pictures of 3 classes
+                       75.00 %  top-1 accuracy, 3 of 4
+                       75.00 %  top-2 accuracy, 3 of 4
+                       83.33 %  mean per-class recall
+                    most often taken for another
+                      1  blue heart, taken for white star
+
+                    """)
+            try Data("no picture".utf8).write(to: URL(fileURLWithPath: folder + "/white_star/bad.png"))
+            let failed = try run(arguments + ["--json"])
+            #expect(failed.status == 1 && failed.errors.contains("white_star/bad.png"))
+            let object = try #require(
+                JSONSerialization.jsonObject(with: Data(failed.output.utf8)) as? [String: Any])
+            #expect((object["pictures"] as? Int, object["failed"] as? Int, object["classes"] as? Int) == (4, 1, 3))
+            #expect(object["acc1"] as? Double == 0.75 && object["acc2"] as? Double == 0.75)
+            #expect(abs((object["mean_per_class_recall"] as? Double ?? 0) - 2.5 / 3) < 1e-9)
+            #expect((object["confusions"] as? [[String: Any]])?[0]["taken_for"] as? String == "white star")
+
+            // Labels in the order of the subfolders' names; a wrong number of them is wrong usage.
+            let labels = URL(fileURLWithPath: folder + "/labels.txt")
+            try Data("white star\nred circle\nblue heart\n".utf8).write(to: labels)
+            let other = try run(arguments + ["--labels", labels.path, "--json"])
+            #expect(other.status == 1 && other.output.contains("\"acc1\": 0.5"))
+            try Data("white star\n".utf8).write(to: labels)
+            let few = try run(arguments + ["--labels", labels.path])
+            #expect(few.status == 2 && few.output.isEmpty && few.errors.contains("3 subfolders"))
+        }
+        try inFolder { folder in
+            try FileManager.default.createDirectory(atPath: folder + "/empty", withIntermediateDirectories: true)
+            let result = try run(["evaluate", folder, "--device", "cpu"])
+            #expect(result.status == 1 && result.output.isEmpty && result.errors.contains("holds no picture"))
+        }
+    }
+
     @Test("inspect, devices and bench speak JSON")
     func json() throws {
         let inspected = try run(["inspect", "--json"])
@@ -543,7 +596,7 @@ struct CommandTests {
     @Test(
         "Every command has help with examples",
         arguments: [
-            "embed", "similarity", "classify", "tokenize", "preprocess", "inspect", "devices", "bench",
+            "embed", "similarity", "classify", "evaluate", "tokenize", "preprocess", "inspect", "devices", "bench",
             "tune",
         ])
     func help(command: String) throws {
