@@ -39,7 +39,7 @@ let package = Package(
             dependencies: [
                 "CLIPModel", "CLIPInput", "CLIPHub", "Checkpoints", "CLIPCompute", "BackendTesting", "CPUBackend",
                 "OpenCLBackend",
-                "CDemoModel",
+                "CDemoModel", "CZeroShot",
             ],
             swiftSettings: swift),
 
@@ -60,6 +60,7 @@ let package = Package(
         .target(name: "CMergeTable", exclude: ["Data"]),
         .target(name: "CTextTables", exclude: ["Data"]),
         .target(name: "CDemoModel", exclude: ["Model", "MODEL_CARD.md"]),
+        .target(name: "CZeroShot", exclude: ["Data"]),
 
         // The contract, its suite, and the devices
         .target(

@@ -241,17 +241,13 @@ public final class CLIP {
     /// Logits of every picture for every text, `[images][texts]`: cosine times the model's own scale, plus its bias
     /// where it has one, as `model(image, text)` gives them.
     public func callAsFunction(_ images: [PreprocessedImage], _ tokens: TokenizedText) throws -> [[Float]] {
-        try encodeImage(images).cosineSimilarity(to: encodeText(tokens)).map(logits)
+        try encodeImage(images).cosineSimilarity(to: encodeText(tokens)).map(information.logits)
     }
 
     /// What a picture's cosines say: the softmax of the logits over the texts; or, of a model with a logit bias
     /// (SigLIP), the sigmoid of each, which is the probability that this text fits, whatever the others are.
     public func probabilities(ofCosines cosines: [Float]) -> [Float] {
-        information.logitBias == nil ? logits(cosines).softmax() : logits(cosines).map(\.sigmoid)
-    }
-
-    private func logits(_ cosines: [Float]) -> [Float] {
-        cosines.map { $0 * information.logitScale + (information.logitBias ?? 0) }
+        information.probabilities(ofCosines: cosines)
     }
 
     // MARK: For the pipeline

@@ -103,6 +103,24 @@ public actor CLIPService {
         try await rows(.tokens(tokens.ids))
     }
 
+    /// Vectors for labels, as `CLIP.zeroShotClassifier` makes them, between what others ask; the classifier may be used on
+    /// any thread.
+    ///
+    /// - Throws: `CLIPError` as there; `CancellationError` where the task is cancelled.
+    public nonisolated func zeroShotClassifier(
+        labels: [String], templates: [String] = [ZeroShotClassifier.defaultTemplate], truncate: Bool = false
+    ) async throws -> ZeroShotClassifier {
+        var means = try ZeroShotMeans(labels: labels, templates: templates, dimension: information.embeddingDimension)
+        var sentences = means.sentences.makeIterator()
+        while true {
+            var part: [String] = []
+            while part.count < 256, let sentence = sentences.next() { part.append(sentence) }
+            if part.isEmpty { return means.classifier(information) }
+            let rows = try await encodeText(tokenize(part, truncate: truncate)).normalized()
+            for row in 0..<rows.count { means.add(rows[row]) }
+        }
+    }
+
     /// What became of the requests so far.
     public nonisolated var statistics: Statistics { requests.statistics }
 

@@ -189,7 +189,7 @@ private struct Ranking {
 }
 
 /// Σ a b, in lanes: what the compiler makes vectors of.
-private func dot(_ a: UnsafePointer<Float>, _ b: UnsafePointer<Float>, _ count: Int) -> Float {
+func dot(_ a: UnsafePointer<Float>, _ b: UnsafePointer<Float>, _ count: Int) -> Float {
     typealias Lanes = SIMD16<Float>
     let (x, y) = (UnsafeRawPointer(a), UnsafeRawPointer(b))
     var (first, second) = (Lanes(), Lanes())

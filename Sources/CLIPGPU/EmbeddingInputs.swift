@@ -245,7 +245,7 @@ private func isPicture(_ path: String) -> Bool { EmbeddingInputs.pictureEndings.
 private func isArchive(_ path: String) -> Bool { ending(path) == "tar" }
 private func isTensor(_ path: String) -> Bool { ending(path) == "npy" }
 
-private func isDirectory(_ path: String) -> Bool {
+func isDirectory(_ path: String) -> Bool {
     var status = stat()
     return stat(path, &status) == 0 && status.st_mode & S_IFMT == S_IFDIR
 }
@@ -289,22 +289,30 @@ struct FolderWalk {
     }
 
     private mutating func enter(_ folder: String) {
-        guard let handle = opendir(folder) else {
+        guard let names = sortedEntries(of: folder) else {
             pendingFailure = .failure(path: folder, errno: errno)
             return
         }
-        defer { closedir(handle) }
-        var names: [String] = []
-        while let entry = readdir(handle) {
-            let name = withUnsafePointer(to: &entry.pointee.d_name) {
-                $0.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
-            }
-            if !name.hasPrefix(".") { names.append(name) }
-        }
-        names.sort { $0.utf8.lexicographicallyPrecedes($1.utf8) }
-        let prefix = folder.hasSuffix("/") ? folder : folder + "/"
+        let prefix = folderPrefix(folder)
         levels.append(names.reversed().map { prefix + $0 })
     }
+}
+
+/// What a folder's entries begin with.
+func folderPrefix(_ folder: String) -> String { folder.hasSuffix("/") ? folder : folder + "/" }
+
+/// The names in a folder, sorted by their bytes, hidden ones left out; none, with `errno` set, where it cannot be read.
+func sortedEntries(of folder: String) -> [String]? {
+    guard let handle = opendir(folder) else { return nil }
+    defer { closedir(handle) }
+    var names: [String] = []
+    while let entry = readdir(handle) {
+        let name = withUnsafePointer(to: &entry.pointee.d_name) {
+            $0.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
+        }
+        if !name.hasPrefix(".") { names.append(name) }
+    }
+    return names.sorted { $0.utf8.lexicographicallyPrecedes($1.utf8) }
 }
 
 /// The lines of a file, or of standard input, without their ends. A signal that does not restart calls ends them.

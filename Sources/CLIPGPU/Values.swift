@@ -109,6 +109,15 @@ extension ModelInformation {
     }
 }
 
+extension ModelInformation {
+    /// As `CLIP.probabilities(ofCosines:)`.
+    func probabilities(ofCosines cosines: [Float]) -> [Float] {
+        logitBias == nil ? logits(cosines).softmax() : logits(cosines).map(\.sigmoid)
+    }
+
+    func logits(_ cosines: [Float]) -> [Float] { cosines.map { $0 * logitScale + (logitBias ?? 0) } }
+}
+
 extension Preprocessing {
     /// - Throws: `CLIPError` for a filter that no known CLIP model uses.
     init(_ facts: PreprocessingFacts) throws {

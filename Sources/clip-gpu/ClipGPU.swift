@@ -16,9 +16,9 @@ struct ClipGPU: ParsableCommand {
             """,
         version: clipGPUVersion,
         subcommands: [
-            Embed.self, Index.self, Search.self, Serve.self, Similarity.self, Tokenize.self, Preprocess.self, Inspect.self,
-            Models.self, Download.self,
-            Devices.self, Bench.self, Tune.self,
+            Embed.self, Index.self, Search.self, Serve.self, Similarity.self, Classify.self, Evaluate.self,
+            Tokenize.self, Preprocess.self, Inspect.self, Models.self, Download.self, Devices.self, Bench.self,
+            Tune.self,
         ])
 
     static func main() {

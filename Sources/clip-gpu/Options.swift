@@ -110,6 +110,36 @@ struct ComputeOptions: ParsableArguments {
         for device in clip.devices { Terminal.say("device: \(device), \(clip.precision.rawValue)") }
         return clip
     }
+
+    /// Embeds inputs and hands over each vector in order; what fails is named on standard error.
+    ///
+    /// - Parameter showsProgress: whether a line counts the inputs, for commands that print nothing meanwhile.
+    /// - Returns: how many failed.
+    func embed(
+        _ inputs: EmbeddingInputs, _ clip: CLIP, _ options: PreparationOptions, showsProgress: Bool = false,
+        onVector: (EmbeddingResult, Embeddings) throws -> Void
+    ) throws -> Int {
+        let total = showsProgress && Terminal.isInteractive ? BackgroundCount(inputs) : nil
+        var progress = Progress(isShown: showsProgress) { total?.value }
+        try clip.embed(inputs, batchSize: batchSize, options: options, shouldStop: { Interruption.happened }) {
+            result in
+            switch result.embedding {
+            case .failure(let error):
+                progress.clear()
+                Terminal.say("failed: \(error.description)")
+            case .success(let embedding):
+                guard embedding.allSatisfy(\.isFinite) else {
+                    throw Failure(.device, "the device computed numbers for \(result.name) that are not finite.")
+                }
+                try onVector(result, Embeddings(values: Array(embedding), dimension: embedding.count))
+            }
+            progress.advance(failed: (try? result.embedding.get()) == nil)
+        }
+        progress.clear()
+        try Interruption.check()
+        if progress.done == 0 { throw Failure(.usage, "nothing to do: the inputs are empty.") }
+        return progress.failed
+    }
 }
 
 struct SentenceOptions: ParsableArguments {
@@ -118,8 +148,66 @@ struct SentenceOptions: ParsableArguments {
         help: ArgumentHelp("A sentence; may be given many times.", valueName: "sentence"))
     var text: [String] = []
 
+    @OptionGroup var length: LengthOptions
+
+    var truncate: Bool { length.truncate }
+}
+
+struct LengthOptions: ParsableArguments {
     @Flag(name: .long, help: "Cut sentences that are longer than the model's context, instead of refusing them.")
     var truncate = false
+}
+
+/// How labels become vectors.
+struct TemplateOptions: ParsableArguments {
+    @Option(
+        name: .long, parsing: .unconditionalSingleValue,
+        help: ArgumentHelp(
+            "A sentence with {} where the label goes; may be given many times. A label's vector is the mean of its "
+                + "sentences'. Default: \"\(ZeroShotClassifier.defaultTemplate)\".", valueName: "sentence"))
+    var template: [String] = []
+
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
+            "openai (OpenAI's 80 for ImageNet), simple (seven of them), or a file of templates, one a line.",
+            valueName: "set"))
+    var templates: String?
+
+    @OptionGroup var length: LengthOptions
+
+    /// All that were given, else the default.
+    func all() throws -> [String] {
+        var all = template
+        if let templates { all += try givenRightly { try ZeroShotClassifier.templates(templates) } }
+        return all.isEmpty ? [ZeroShotClassifier.defaultTemplate] : all
+    }
+
+    /// The labels' vectors, with a line that counts sentences: there may be many.
+    func classifier(
+        _ clip: CLIP, labels: [String], templates: [String], batchSize: Int?
+    ) throws -> ZeroShotClassifier {
+        let total = labels.count * templates.count
+        var progress = Progress { total }
+        defer { progress.clear() }
+        return try givenRightly {
+            try clip.zeroShotClassifier(
+                labels: labels, templates: templates, truncate: length.truncate, batchSize: batchSize
+            ) { _ in
+                try Interruption.check()
+                progress.advance(failed: false)
+            }
+        }
+    }
+}
+
+/// Runs what reads the command's arguments: an input that is wrong is wrong usage.
+func givenRightly<Value>(_ body: () throws -> Value) throws -> Value {
+    do {
+        return try body()
+    } catch let error as CLIPError where error.code == .input {
+        throw Failure(.usage, error.description)
+    }
 }
 
 struct PictureOptions: ParsableArguments {

@@ -64,21 +64,10 @@ struct Search: ParsableCommand {
         }
         var options = pictures.preparation
         options.truncatesText = sentences.truncate
-        var failed = 0
-        try clip.embed(
-            EmbeddingInputs(paths: image, texts: sentences.text), batchSize: compute.batchSize, options: options,
-            shouldStop: { Interruption.happened }
-        ) { result in
-            switch result.embedding {
-            case .failure(let error):
-                failed += 1
-                Terminal.say("failed: \(error.description)")
-            case .success(let embedding):
-                let query = Embeddings(values: Array(embedding), dimension: embedding.count)
-                try report(result, collection.nearest(to: query, count: top)[0])
-            }
+        let inputs = EmbeddingInputs(paths: image, texts: sentences.text)
+        let failed = try compute.embed(inputs, clip, options) { result, query in
+            try report(result, collection.nearest(to: query, count: top)[0])
         }
-        try Interruption.check()
         if failed > 0 { throw Failure(.someFailed) }
     }
 

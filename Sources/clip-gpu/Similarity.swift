@@ -31,22 +31,10 @@ struct Similarity: ParsableCommand {
         if sentences.text.isEmpty { throw Failure(.usage, "nothing to compare with: give at least one --text.") }
         let clip = try compute.load(model)
         let texts = try clip.encodeText(clip.tokenize(sentences.text, truncate: sentences.truncate))
-        var failed = 0
-        try clip.embed(
-            EmbeddingInputs(paths: images), batchSize: compute.batchSize, options: pictures.preparation,
-            shouldStop: { Interruption.happened }
-        ) { result in
-            switch result.embedding {
-            case .failure(let error):
-                failed += 1
-                Terminal.say("failed: \(error.description)")
-            case .success(let embedding):
-                let image = Embeddings(values: Array(embedding), dimension: embedding.count)
-                let cosines = image.cosineSimilarity(to: texts)[0]
-                try report(result.name, cosines, clip.probabilities(ofCosines: cosines))
-            }
+        let failed = try compute.embed(EmbeddingInputs(paths: images), clip, pictures.preparation) { result, image in
+            let cosines = image.cosineSimilarity(to: texts)[0]
+            try report(result.name, cosines, clip.probabilities(ofCosines: cosines))
         }
-        try Interruption.check()
         if failed > 0 { throw Failure(.someFailed) }
     }
 
@@ -60,8 +48,7 @@ struct Similarity: ParsableCommand {
         }
         var lines = image + "\n"
         for index in sentences.text.indices {
-            lines +=
-                "  \(fixed(cosines[index], 4))  \(fixed(probabilities[index] * 100, 2).leftPadded(6)) %  \(sentences.text[index])\n"
+            lines += "  \(fixed(cosines[index], 4))  \(percent(probabilities[index]))  \(sentences.text[index])\n"
         }
         try StandardOutput.write(lines)
     }
@@ -75,6 +62,9 @@ func fixed(_ value: Float, _ decimals: Int) -> String {
     let digits = String(abs(scaled)).leftPadded(decimals + 1, with: "0")
     return (scaled < 0 ? "-" : " ") + digits.dropLast(decimals) + "." + digits.suffix(decimals)
 }
+
+/// A share of one in percent, with two decimals.
+func percent(_ share: Float) -> String { fixed(share * 100, 2).leftPadded(6) + " %" }
 
 extension String {
     func leftPadded(_ width: Int, with character: Character = " ") -> String {

@@ -95,14 +95,18 @@ struct Progress {
     private(set) var failed = 0
     /// Inputs altogether, where known.
     private let total: () -> Int?
+    private let isShown: Bool
 
-    init(total: @escaping () -> Int?) { self.total = total }
+    init(isShown: Bool = true, total: @escaping () -> Int?) {
+        self.total = total
+        self.isShown = isShown && Terminal.isInteractive
+    }
 
     mutating func advance(failed isFailure: Bool) {
         done += 1
         if isFailure { failed += 1 }
         let now = ContinuousClock.now
-        guard Terminal.isInteractive, now - lastShown > .milliseconds(200) else { return }
+        guard isShown, now - lastShown > .milliseconds(200) else { return }
         lastShown = now
         let rate = Double(done) / max(seconds, 1e-9)
         var line = "\(done)"

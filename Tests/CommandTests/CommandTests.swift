@@ -173,6 +173,12 @@ struct CommandTests {
             ["embed", "--text-file", "/dev/null"], ["index", "--output", "x.safetensors"], ["index", "x.jpg"],
             ["search", "/nowhere.npy", "--text", "a"], ["search", "x.npy"],
             ["search", "x.npy", "--text", "a", "--top", "0"],
+            ["classify", "x.jpg"], ["classify", "--label", "a"], ["classify", "x.jpg", "--label", "a", "--top", "0"],
+            ["classify", "x.jpg", "--label", "a", "--label", "a"], ["classify", "x.jpg", "--labels", "/nowhere.txt"],
+            ["classify", "x.jpg", "--label", "a", "--template", "a photo", "--device", "cpu"],
+            ["classify", "x.jpg", "--label", "a", "--templates", "opnai"],
+            ["classify", "-", "--label", "a", "--device", "cpu"],
+            ["evaluate"], ["evaluate", "/nowhere"], ["evaluate", samples], ["evaluate", samples, "--top", "1"],
         ])
     func usage(arguments: [String]) throws {
         let result = try run(arguments)
@@ -455,6 +461,123 @@ struct CommandTests {
         #expect(abs(probabilities.reduce(0, +) - 1) < 1e-5)
     }
 
+    private static let coloured = ["--label", "red circle", "--label", "blue heart", "--label", "white star"]
+
+    @Test("classify: the best labels of each picture, in words and as JSON")
+    func classify() throws {
+        let pictures = [samples + "/white-star.png", samples + "/blue-heart.png"]
+        let words = try run(["classify"] + pictures + Self.coloured + ["--top", "2", "--device", "cpu"])
+        #expect(words.status == 0)
+        let lines = words.output.split(separator: "\n").map(String.init)
+        #expect(lines.count == 6 && lines[0] == pictures[0] && lines[3] == pictures[1])
+        #expect(lines[1].wholeMatch(of: /\ +\d+\.\d\d %  white star/) != nil)
+        #expect(lines[4].wholeMatch(of: /\ +\d+\.\d\d %  blue heart/) != nil)
+
+        try inFolder { folder in
+            try Data("red circle\n\nblue heart\nwhite star\n".utf8).write(
+                to: URL(fileURLWithPath: folder + "/labels.txt"))
+            try Data("a photo of a {}\nthe small {}\n".utf8).write(
+                to: URL(fileURLWithPath: folder + "/templates.txt"))
+            func objects(_ arguments: [String], input: String? = nil) throws -> [[String: Any]] {
+                let result = try run(["classify"] + arguments + ["--json", "--device", "cpu"], input: input)
+                #expect(result.status == 0)
+                return try result.output.split(separator: "\n").map {
+                    try #require(JSONSerialization.jsonObject(with: Data($0.utf8)) as? [String: Any])
+                }
+            }
+            let all = try objects([samples, "--labels", folder + "/labels.txt"])
+            #expect(all.count == 9)
+            for object in all {
+                let cosines = try #require(object["cosines"] as? [Double])
+                #expect(cosines.count == 3 && cosines == cosines.sorted(by: >))
+                let probabilities = try #require(object["probabilities"] as? [Double])
+                #expect(abs(probabilities.reduce(0, +) - 1) < 1e-5)
+            }
+            #expect((all[8]["image"] as? String)?.hasSuffix("yellow-star-left-of-purple-ring.png") == true)
+            // The same probabilities as of `similarity`, by the default template.
+            let compared = try run(
+                ["similarity", pictures[1], "--json", "--device", "cpu"]
+                    + ["red circle", "blue heart", "white star"].flatMap { ["--text", "a photo of a \($0)"] })
+            let object = try #require(
+                JSONSerialization.jsonObject(with: Data(compared.output.utf8)) as? [String: Any])
+            let expected = try #require(object["probabilities"] as? [Double])
+            let found = try #require(all[2]["probabilities"] as? [Double])
+            #expect(all[2]["labels"] as? [String] == ["blue heart", "white star", "red circle"] && expected.count == 3)
+            for (index, place) in [1, 2, 0].enumerated() { #expect(abs(found[index] - expected[place]) < 1e-4) }
+
+            // Templates of a file, by option, and of the built-in set are others; paths come from standard input.
+            let one = [pictures[0]] + Self.coloured
+            let plain = try objects(one)[0]["cosines"] as? [Double]
+            let file = try objects(one + ["--templates", folder + "/templates.txt"])[0]["cosines"] as? [Double]
+            let given = try objects(one + ["--template", "a photo of a {}", "--template", "the small {}"])
+            let simple = try objects(["-"] + Self.coloured + ["--templates", "simple"], input: pictures[0] + "\n")
+            #expect(file == given[0]["cosines"] as? [Double] && file != plain && plain != nil)
+            #expect(simple.count == 1 && simple[0]["cosines"] as? [Double] != plain)
+            let imageNet = try objects([pictures[0], "--labels", "imagenet"])
+            #expect((imageNet[0]["labels"] as? [String])?.count == 5)
+        }
+    }
+
+    @Test("classify: one bad input is named, the others are classified, and the status is 1")
+    func classifySomeFail() throws {
+        let result = try run(
+            ["classify", "/nowhere.jpg", samples + "/red-circle.png", "--device", "cpu"] + Self.coloured)
+        #expect(result.status == 1 && result.errors.contains("failed: /nowhere.jpg cannot be read"))
+        #expect(result.output.hasPrefix(samples + "/red-circle.png\n") && result.output.contains("red circle\n"))
+    }
+
+    @Test("evaluate: accuracy and recall of a folder of classes, in words and as JSON")
+    func evaluate() throws {
+        try inFolder { folder in
+            let files = FileManager.default
+            func put(_ sample: String, in name: String) throws {
+                try files.createDirectory(atPath: folder + "/" + name, withIntermediateDirectories: true)
+                try files.copyItem(
+                    atPath: samples + "/\(sample).png", toPath: folder + "/\(name)/\(sample).png")
+            }
+            try put("red-circle", in: "red_circle")
+            try put("blue-heart", in: "blue_heart")
+            try put("white-star", in: "white_star")
+            try put("yellow-star-left-of-purple-ring", in: "blue_heart")
+            let arguments = ["evaluate", folder, "--top", "2", "--device", "cpu"]
+            let words = try run(arguments)
+            #expect(words.status == 0)
+            #expect(
+                words.output == """
+                    4 pictures of 3 classes
+                       75.00 %  top-1 accuracy, 3 of 4
+                       75.00 %  top-2 accuracy, 3 of 4
+                       83.33 %  mean per-class recall
+                    most often taken for another
+                      1  blue heart, taken for white star
+
+                    """)
+            try Data("no picture".utf8).write(to: URL(fileURLWithPath: folder + "/white_star/bad.png"))
+            let failed = try run(arguments + ["--json"])
+            #expect(failed.status == 1 && failed.errors.contains("white_star/bad.png"))
+            let object = try #require(
+                JSONSerialization.jsonObject(with: Data(failed.output.utf8)) as? [String: Any])
+            #expect((object["pictures"] as? Int, object["failed"] as? Int, object["classes"] as? Int) == (4, 1, 3))
+            #expect(object["acc1"] as? Double == 0.75 && object["acc2"] as? Double == 0.75)
+            #expect(abs((object["mean_per_class_recall"] as? Double ?? 0) - 2.5 / 3) < 1e-9)
+            #expect((object["confusions"] as? [[String: Any]])?[0]["taken_for"] as? String == "white star")
+
+            // Labels in the order of the subfolders' names; a wrong number of them is wrong usage.
+            let labels = URL(fileURLWithPath: folder + "/labels.txt")
+            try Data("white star\nred circle\nblue heart\n".utf8).write(to: labels)
+            let other = try run(arguments + ["--labels", labels.path, "--json"])
+            #expect(other.status == 1 && other.output.contains("\"acc1\": 0.5"))
+            try Data("white star\n".utf8).write(to: labels)
+            let few = try run(arguments + ["--labels", labels.path])
+            #expect(few.status == 2 && few.output.isEmpty && few.errors.contains("3 subfolders"))
+        }
+        try inFolder { folder in
+            try FileManager.default.createDirectory(atPath: folder + "/empty", withIntermediateDirectories: true)
+            let result = try run(["evaluate", folder, "--device", "cpu"])
+            #expect(result.status == 1 && result.output.isEmpty && result.errors.contains("holds no picture"))
+        }
+    }
+
     @Test("inspect, devices and bench speak JSON")
     func json() throws {
         let inspected = try run(["inspect", "--json"])
@@ -524,7 +647,10 @@ struct CommandTests {
 
     @Test(
         "Every command has help with examples",
-        arguments: ["embed", "similarity", "tokenize", "preprocess", "inspect", "devices", "bench", "tune"])
+        arguments: [
+            "embed", "similarity", "classify", "evaluate", "tokenize", "preprocess", "inspect", "devices", "bench",
+            "tune",
+        ])
     func help(command: String) throws {
         let result = try run([command, "--help"])
         #expect(result.status == 0)
