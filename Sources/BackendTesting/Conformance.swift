@@ -125,7 +125,7 @@ extension ConformanceOperation {
         let all = Selection(items: 0..<itemCount)
         let reference = ReferenceBackend()
         let enqueueReference = try prepare(on: reference)
-        reference.begin()
+        reference.begin(alone: true)
         let expected = try reference.wait(reference.submit(enqueueReference(all)))
 
         let enqueue = try prepare(on: backend)

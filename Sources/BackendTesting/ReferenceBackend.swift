@@ -180,6 +180,12 @@ package final class ReferenceBackend: Backend {
     /// What it says it prefers, by the width of the rows.
     package var rowsOfAPass: (_ width: Int) -> Int = { _ in 64 }
     package func preferredRows(width: Int) -> Int { rowsOfAPass(width) }
+
+    /// For tests of who asks: passes beside each other by their rows altogether, and which passes were begun alone.
+    package var passesBesideEachOther: (_ rows: Int) -> Int = { _ in 1 }
+    package private(set) var begunAlone: [Bool] = []
+
+    package func concurrentPasses(of rows: Int) -> Int { passesBesideEachOther(rows) }
     /// Passes begun so far.
     package var passCount: Int { Int(pass) }
 
@@ -269,7 +275,8 @@ package final class ReferenceBackend: Backend {
 
     // MARK: Passes
 
-    package func begin() {
+    package func begin(alone: Bool) {
+        begunAlone.append(alone)
         pass += 1
         inPass = true
         guarded = []

@@ -41,6 +41,9 @@ package protocol Backend: AnyObject {
     func preferredRows(width: Int, of rows: Int) -> Int
     /// Passes that may be in flight at once; at least one.
     var laneCount: Int { get }
+    /// Passes over so many rows altogether that are best computed beside each other, each by its share of the device; 1
+    /// where they are best computed one after the other, each by all of it.
+    func concurrentPasses(of rows: Int) -> Int
     /// Seconds that the device has spent on the passes waited for so far, each from its first operation to its last;
     /// what overlaps is counted once.
     var busySeconds: Double { get }
@@ -59,8 +62,9 @@ package protocol Backend: AnyObject {
 
     // MARK: Passes
 
-    /// Starts a pass in the next lane; waits for the pass that held it before.
-    func begin() throws(BackendError)
+    /// Starts a pass in the next lane; waits for the pass that held it before. `alone`: it is to have all of the device,
+    /// and whoever waits for it is kept waiting the least; otherwise others are computed beside it.
+    func begin(alone: Bool) throws(BackendError)
     /// Ends the pass and starts reading `result` back; does not wait.
     func submit(_ result: Matrix) throws(BackendError) -> Ticket
     /// Waits for a submitted pass and returns its result, row-major. Each ticket is waited on once.
@@ -139,5 +143,10 @@ package struct Ticket: Hashable, Sendable {
 }
 
 extension Backend {
+    package func concurrentPasses(of rows: Int) -> Int { 1 }
+
+    /// A pass that is alone.
+    package func begin() throws(BackendError) { try begin(alone: true) }
+
     package func preferredRows(width: Int, of rows: Int) -> Int { min(rows, preferredRows(width: width)) }
 }

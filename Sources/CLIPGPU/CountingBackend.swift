@@ -64,7 +64,7 @@ final class CountingBackend: Backend {
     func prepare(_ parameters: TokenParameters) -> Int { parameters.table.columns }
     func prepareAttentionBias(_: HostTensor) {}
 
-    func begin() {}
+    func begin(alone _: Bool) {}
     func submit(_: Matrix) -> Ticket { Ticket(number: 0) }
     func wait(_: Ticket) -> [Float] { [] }
     func damagedGuards() -> Int { 0 }

@@ -97,19 +97,14 @@ package final class CLIPEncoder<B: Backend>: ImageTextEncoder {
             throw ModelError(
                 "pictures of \(pixels.width)x\(pixels.height) pixels where the model takes \(size)x\(size)")
         }
+        let (parts, alone) = imagePasses(pixels.count)
         return try job { job in
-            var first = 0
-            // Full passes, then the rest: a pass of equal parts would fill the device less well in each.
-            let (perPicture, width) = configuration.vision.rows
-            while first < pixels.count {
-                let left = pixels.count - first
-                let count = min(left, max(1, backend.preferredRows(width: width, of: left * perPicture) / perPicture))
+            for part in parts {
                 passes.makeRoom(backend)
-                try backend.begin()
-                let rows = try vision(pixels.pictures(first..<(first + count)), backend)
+                try backend.begin(alone: alone)
+                let rows = try vision(pixels.pictures(part), backend)
                 if unitLength { try backend.normalizeRows(rows) }
                 passes.add(try backend.submit(rows), to: job)
-                first += count
             }
         }
     }
@@ -121,26 +116,70 @@ package final class CLIPEncoder<B: Backend>: ImageTextEncoder {
         for (index, sentence) in ids.enumerated() {
             sentences.append(try configuration.text.sentence(sentence, index: index))
         }
+        let (parts, alone) = textPasses(sentences.map(\.ids.count))
         return try job { job in
-            var first = 0
-            var left = sentences.reduce(0) { $0 + $1.ids.count }
-            while first < sentences.count {
-                var end = first + 1
-                var tokens = sentences[first].ids.count
-                let most = backend.preferredRows(width: configuration.text.transformer.width, of: left)
-                while end < sentences.count, tokens + sentences[end].ids.count <= most {
-                    tokens += sentences[end].ids.count
-                    end += 1
-                }
-                left -= tokens
+            for part in parts {
                 passes.makeRoom(backend)
-                try backend.begin()
-                let rows = try text(sentences[first..<end], backend)
+                try backend.begin(alone: alone)
+                let rows = try text(sentences[part], backend)
                 if unitLength { try backend.normalizeRows(rows) }
                 passes.add(try backend.submit(rows), to: job)
-                first = end
             }
         }
+    }
+
+    /// The pictures of each pass, and whether each is to have all of the device.
+    private func imagePasses(_ count: Int) -> (parts: [Range<Int>], alone: Bool) {
+        let (perPicture, width) = configuration.vision.rows
+        let lanes = backend.concurrentPasses(of: count * perPicture)
+        if lanes > 1 {
+            let rounds =
+                (count * perPicture + backend.preferredRows(width: width) - 1) / backend.preferredRows(width: width)
+            let parts = min(count, lanes * rounds)
+            let bounds = (0...parts).map { ($0 * count + parts - 1) / parts }
+            let longest = (0..<lanes).map { lane in
+                stride(from: lane, to: parts, by: lanes).reduce(0) { $0 + bounds[$1 + 1] - bounds[$1] }
+            }.max()
+            // Where one lane has more to do, the others stand still at the end.
+            if let longest, 19 * lanes * longest <= 20 * count {
+                return ((0..<parts).map { bounds[$0]..<bounds[$0 + 1] }, false)
+            }
+        }
+        var parts: [Range<Int>] = []
+        var first = 0
+        while first < count {
+            // Full passes, then the rest: a pass of equal parts would fill the device less well in each.
+            let left = (count - first) * perPicture
+            let size = min(count - first, max(1, backend.preferredRows(width: width, of: left) / perPicture))
+            parts.append(first..<(first + size))
+            first += size
+        }
+        return (parts, true)
+    }
+
+    /// The sentences of each pass, by their lengths, and whether each is to have all of the device.
+    private func textPasses(_ lengths: [Int]) -> (parts: [Range<Int>], alone: Bool) {
+        let width = configuration.text.transformer.width
+        var tokens = lengths.reduce(0, +)
+        let lanes = backend.concurrentPasses(of: tokens)
+        var left = lanes * ((tokens + backend.preferredRows(width: width) - 1) / backend.preferredRows(width: width))
+        var parts: [Range<Int>] = []
+        var first = 0
+        while first < lengths.count {
+            // As many as fit; beside other passes an equal share, to which the last that more than half belongs.
+            let share =
+                lanes == 1 ? backend.preferredRows(width: width, of: tokens) : left > 1 ? tokens / left : tokens
+            var (end, size) = (first + 1, lengths[first])
+            while end < lengths.count, size + (lanes == 1 ? lengths[end] : lengths[end] / 2) <= share {
+                size += lengths[end]
+                end += 1
+            }
+            parts.append(first..<end)
+            first = end
+            tokens -= size
+            left -= 1
+        }
+        return (parts, lanes == 1)
     }
 
     package func finish(_ job: EncodingJob) throws -> [Float] { try passes.finish(job, backend) }

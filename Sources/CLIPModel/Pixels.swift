@@ -3,7 +3,7 @@ import CLIPCompute
 
 extension Pixels {
     /// The pictures of a range, still borrowed.
-    func pictures(_ range: Range<Int>) -> Pixels {
+    package func pictures(_ range: Range<Int>) -> Pixels {
         let size = height * width * 3
         let elements = (range.lowerBound * size)..<(range.upperBound * size)
         let part: Storage =

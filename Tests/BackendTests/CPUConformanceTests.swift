@@ -15,12 +15,17 @@ import Testing
         var product: MatrixProduct
         var threads: Int
         var precision = Precision.fp32
+        /// Every pass is one thread's.
+        var usesLanes = false
 
         var options: CPUOptions {
-            CPUOptions(threads: threads, precision: precision, matrixProduct: product, instructionSet: set)
+            CPUOptions(
+                threads: threads, precision: precision, matrixProduct: product, instructionSet: set,
+                usesLanesAlways: usesLanes)
         }
         var testDescription: String {
             "\(precision.rawValue), \(set.name), products \(product.rawValue), threads \(threads)"
+                + (usesLanes ? ", a pass each" : "")
         }
     }
 
@@ -30,6 +35,11 @@ import Testing
             Way(set: set, product: .own, threads: 1, precision: .int8),
             Way(set: set, product: .own, threads: 3, precision: .int8),
         ]
+        if set == .best {
+            ways += [Precision.fp32, .int8].map {
+                Way(set: set, product: .own, threads: 2, precision: $0, usesLanes: true)
+            }
+        }
         if let reason = CPUBackend.openBLASProblem {
             print("not run: \(reason)")
         } else {

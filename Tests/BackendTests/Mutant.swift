@@ -223,10 +223,10 @@ final class Mutant: Backend {
 
     // MARK: Passes
 
-    func begin() {
+    func begin(alone: Bool) {
         made = []
         passes += 1
-        reference.begin()
+        reference.begin(alone: alone)
     }
 
     func submit(_ result: Matrix) -> Ticket {

@@ -24,7 +24,7 @@ private func close(_ values: [Float], _ expected: [Double]) -> Bool {
 
     /// One pass, and its result.
     private func pass(_ body: (ReferenceBackend) -> ReferenceBackend.Matrix) throws -> [Float] {
-        backend.begin()
+        backend.begin(alone: true)
         return try backend.wait(backend.submit(body(backend)))
     }
 
@@ -336,7 +336,7 @@ private func close(_ values: [Float], _ expected: [Double]) -> Bool {
 
     @Test("a ticket is waited on once, and passes may be waited on in any order") func tickets() throws {
         let tickets = (0..<3).map { i in
-            backend.begin()
+            backend.begin(alone: true)
             return backend.submit(backend.upload([Float(i)], rows: 1, columns: 1))
         }
         #expect(try backend.wait(tickets[2]) == [2])

@@ -25,6 +25,10 @@ struct ParityDevice: CustomTestStringConvertible, Sendable {
             ParityDevice(name: "cpu", tolerance: 1e-5) { model, towers in
                 try CLIPEncoder(model, backend: CPUBackend(), towers: towers)
             },
+            ParityDevice(name: "cpu, a thread for each pass", tolerance: 1e-5) { model, towers in
+                let options = CPUOptions(threads: 2, usesLanesAlways: true)
+                return try CLIPEncoder(model, backend: CPUBackend(options: options), towers: towers)
+            },
         ]
         do {
             for device in try OpenCLDevices.all() {

@@ -153,6 +153,47 @@ import Testing
         }
     }
 
+    @Test("passes beside each other have equal shares, or the inputs go through one after the other")
+    func shares() throws {
+        let fixture = Self.detailed[0]
+        let model = try ModelCheckpoint.open(path: fixture.folder)
+        let vision = try #require(model.configuration.vision.visionTransformer)
+        let backend = ReferenceBackend()
+        backend.rowsOfAPass = { _ in 4 * vision.rowsPerPicture }
+        backend.passesBesideEachOther = { $0 >= 4 * vision.rowsPerPicture ? 2 : 1 }
+        let encoder = try CLIPEncoder(model, backend: backend, towers: .both)
+        /// Whether each pass was begun alone.
+        func begun(_ body: () throws -> Void) rethrows -> [Bool] {
+            let before = backend.begunAlone.count
+            try body()
+            return Array(backend.begunAlone[before...])
+        }
+        try fixture.withPixels(repeated: 6) { pixels in
+            try #require(pixels.count >= 12)
+            let rows = try encoder.encodeImages(pixels)
+            let width = rows.count / pixels.count
+            for (count, alone) in [
+                (1, [true]), (3, [true]), (4, [false, false]), (8, [Bool](repeating: false, count: 4)),
+                // One of two lanes would have a picture more.
+                (5, [true, true]), (7, [true, true]), (12, [Bool](repeating: false, count: 6)),
+            ] {
+                let passes = try begun {
+                    let part = try encoder.encodeImages(pixels.pictures(0..<count))
+                    #expect(part.elementsEqual(rows[..<(count * width)]))
+                }
+                #expect(passes == alone, "\(count) pictures")
+            }
+        }
+        let ids = try fixture.ids()
+        let many = (0..<40).map { ids[$0 % ids.count] }
+        let one = try encoder.encodeTexts([many[0]])
+        backend.rowsOfAPass = { _ in 10_000 }
+        backend.passesBesideEachOther = { _ in 3 }
+        var rows: [Float] = []
+        #expect(try begun { rows = try encoder.encodeTexts(many) } == [false, false, false])
+        #expect(rows.starts(with: one) && rows.count == many.count * one.count)
+    }
+
     @Test("jobs may be finished in any order", arguments: ParityDevice.all)
     func jobs(_ device: ParityDevice) throws {
         let fixture = Self.detailed[0]

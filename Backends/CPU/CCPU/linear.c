@@ -342,6 +342,12 @@ static bool pack_now(ccpu_context *context, ccpu_linear *linear) {
     return true;
 }
 
+bool ccpu_linear_pack(ccpu_context *context, ccpu_linear *linear) {
+    if (!linear->stored_weights || pack_now(context, linear)) return true;
+    context->memory_failed = false;
+    return false;
+}
+
 void ccpu_linear_destroy(ccpu_linear *linear) {
     if (!linear) return;
     free(linear->stored_weights);

@@ -21,11 +21,16 @@ final class Arena {
     private static let guardBytes = 256
     private static let guardPattern: UInt32 = 0xFFC5_A5A5  // a NaN that no operation makes
 
-    init() throws(BackendError) {
+    /// While set, returned regions are not given out again before `reclaim`: what uses them may not have run yet.
+    var retainsReturned = false
+    private var returned: [Range<Int>] = []
+
+    /// `share`: of how many arenas this is one.
+    init(share: Int = 1) throws(BackendError) {
         // As much as the machine has; a system that commits what is reserved gets less.
         let physical = ccpu_physical_memory()
         var reserved = 0
-        let wanted = physical > 0 ? Int(clamping: physical) : 1 << 36
+        let wanted = (physical > 0 ? Int(clamping: physical) : 1 << 36) / share
         guard let base = ccpu_pages_reserve(wanted, &reserved) else {
             throw BackendError(
                 .outOfMemory, "The CPU backend could not reserve memory for activations; free some and try again.")
@@ -69,6 +74,10 @@ final class Arena {
     }
 
     func release(_ region: Range<Int>) {
+        if retainsReturned {
+            returned.append(region)
+            return
+        }
         if guarded[region.lowerBound] != nil {
             damagedAndFreed += damagedBands(region)
             guarded[region.lowerBound] = nil
@@ -89,6 +98,13 @@ final class Arena {
         case (false, true): free[low] = region.lowerBound..<free[low].upperBound
         case (false, false): free.insert(region, at: low)
         }
+    }
+
+    /// Ends `retainsReturned`.
+    func reclaim() {
+        retainsReturned = false
+        for region in returned { release(region) }
+        returned = []
     }
 
     /// Damaged bands of all regions since `forgetDamage`.
@@ -135,14 +151,36 @@ package final class CPUMatrix {
 
     var view: ccpu_matrix { ccpu_matrix(values: values, rows: rows, columns: columns, pitch: pitch) }
 
-    func floats() -> [Float] {
-        [Float](unsafeUninitializedCapacity: rows * columns) { buffer, initialized in
-            if let target = buffer.baseAddress {
-                for row in 0..<rows {
-                    (target + row * columns).initialize(from: values + row * pitch, count: columns)
+    /// The rows, as they are when they are asked for.
+    var contents: Contents { Contents(view: view) }
+
+    /// Rows of a matrix that may have been let go.
+    struct Contents {
+        let view: ccpu_matrix
+
+        /// Row-major, without what stands between the rows.
+        func floats() -> [Float] {
+            [Float](unsafeUninitializedCapacity: view.rows * view.columns) { buffer, initialized in
+                if let target = buffer.baseAddress {
+                    for row in 0..<view.rows {
+                        (target + row * view.columns).initialize(
+                            from: view.values + row * view.pitch, count: view.columns)
+                    }
+                }
+                initialized = view.rows * view.columns
+            }
+        }
+
+        /// Overwrites the rows.
+        func set(_ rows: [Float]) {
+            rows.withUnsafeBufferPointer { source in
+                guard let from = source.baseAddress else { return }
+                for row in 0..<view.rows {
+                    (view.values + row * view.pitch).update(from: from + row * view.columns, count: view.columns)
                 }
             }
-            initialized = rows * columns
         }
     }
+
+    func floats() -> [Float] { contents.floats() }
 }

@@ -1,5 +1,5 @@
-// The contract on the processor's own cores. Operations run at the call, shared out over one thread pool; a lane is the
-// arena itself.
+// The contract on the processor's own cores. A pass that is alone runs at the call, its operations shared out over one thread
+// pool; of several, each is one thread's (Lane.swift).
 
 import CCPU
 import CLIPCompute
@@ -49,15 +49,18 @@ package struct CPUOptions: Sendable {
     package var matrixProduct: MatrixProduct
     /// None: the best there is.
     package var instructionSet: InstructionSet?
+    /// For tests: passes that are alone are one thread's too.
+    package var usesLanesAlways: Bool
 
     package init(
         threads: Int? = nil, precision: Precision = .fp32, matrixProduct: MatrixProduct = .automatic,
-        instructionSet: InstructionSet? = nil
+        instructionSet: InstructionSet? = nil, usesLanesAlways: Bool = false
     ) {
         self.threads = threads
         self.precision = precision
         self.matrixProduct = matrixProduct
         self.instructionSet = instructionSet
+        self.usesLanesAlways = usesLanesAlways
     }
 }
 
@@ -84,15 +87,29 @@ package final class CPUBackend: Backend {
 
     package let device: DeviceInfo
     package let precision: Precision
-    package let laneCount = 1
+    /// Lanes, each with one thread; 1: every pass is alone.
+    private let laneThreads: Int
+    /// While a lane computes one pass, the next waits for it.
+    package var laneCount: Int { laneThreads == 1 ? 1 : 2 * laneThreads }
     package private(set) var busySeconds = 0.0
     private var passBegan = ContinuousClock.now
+    /// The end of what `busySeconds` counts.
+    private var busyUntil = ContinuousClock.now
 
     private let context: OpaquePointer
-    private let arena: Arena
+    private let set: InstructionSet
+    private let usesLanesAlways: Bool
     private let threads: Int
+    /// The arena of passes that are alone.
+    private let ownArena: Arena
+    private var lanes: [Lane] = []
+    private var lanesBegun = 0
+    /// Where the current pass is one thread's: which, and what was asked for and not handed over.
+    private var current: (lane: Lane, work: LaneWork)?
     private var results: [UInt64: [Float]] = [:]
+    private var submitted: [UInt64: (lane: Lane, work: LaneWork)] = [:]
     private var passes: UInt64 = 0
+    private var arena: Arena { current?.lane.arena ?? ownArena }
 
     package init(options: CPUOptions = CPUOptions()) throws(BackendError) {
         guard options.precision != .fp16 else {
@@ -116,7 +133,11 @@ package final class CPUBackend: Backend {
         }
         threads = max(1, options.threads ?? Int(ccpu_available_threads()))
         precision = options.precision
-        arena = try Arena()
+        self.set = set
+        usesLanesAlways = options.usesLanesAlways
+        // OpenBLAS multiplies for one caller at a time.
+        laneThreads = usesOpenBLAS ? 1 : threads
+        ownArena = try Arena()
         guard let context = ccpu_create(Int32(threads), set.code, usesOpenBLAS) else {
             throw BackendError(
                 .outOfMemory, "The CPU backend could not start \(threads) threads; ask for fewer with --threads.")
@@ -134,11 +155,23 @@ package final class CPUBackend: Backend {
             ])
     }
 
-    deinit { ccpu_destroy(context) }
+    deinit {
+        lanes = []
+        ccpu_destroy(context)
+    }
 
-    /// Enough rows for every thread to reuse the weights it reads, few enough that the activations of a block stay in
-    /// the last cache.
-    package func preferredRows(width: Int) -> Int { max(400, threads * 100) }
+    /// Rows of a lane's pass: enough to reuse the weights it reads, few enough that the activations of a block stay in the
+    /// last cache.
+    private static let laneRows = 400
+
+    package func preferredRows(width: Int) -> Int {
+        laneThreads > 1 ? laneThreads * CPUBackend.laneRows : max(CPUBackend.laneRows, threads * 100)
+    }
+
+    package func concurrentPasses(of rows: Int) -> Int {
+        // With fewer rows, waiting for each other costs the threads less than reading all weights each.
+        rows < laneThreads * CPUBackend.laneRows ? 1 : laneThreads
+    }
 
     /// Operations per second that no product can exceed: multiply-adds out of registers, of floats or in int8 of bytes,
     /// measured.
@@ -198,19 +231,50 @@ package final class CPUBackend: Backend {
 
     // MARK: Passes
 
-    package func begin() throws(BackendError) {
-        arena.forgetDamage()
-        passBegan = ContinuousClock.now
+    package func begin(alone: Bool) throws(BackendError) {
+        current = nil
+        if laneThreads == 1 || alone && !usesLanesAlways {
+            // The threads of this pass are the lanes' too.
+            for lane in lanes { lane.wait() }
+            ownArena.forgetDamage()
+            ownArena.guards = guardsMemory
+            passBegan = .now
+            return
+        }
+        if lanes.count < laneThreads { lanes.append(try Lane(set, share: laneThreads)) }
+        let lane = lanes[lanesBegun % laneThreads]
+        lanesBegun += 1
+        if guardsMemory || lane.arena.retainsReturned {
+            lane.wait()
+            lane.arena.reclaim()
+            lane.arena.forgetDamage()
+        }
+        lane.arena.guards = guardsMemory
+        lane.arena.retainsReturned = guardsMemory
+        current = (lane, LaneWork())
     }
 
     package func submit(_ result: CPUMatrix) throws(BackendError) -> Ticket {
         passes += 1
-        busySeconds += (ContinuousClock.now - passBegan) / .seconds(1)
-        results[passes] = result.floats()
+        if let (lane, work) = current {
+            work.finish(with: result)
+            lane.add(work)
+            submitted[passes] = (lane, work)
+            current = nil
+        } else {
+            count(from: passBegan, to: .now)
+            results[passes] = result.floats()
+        }
         return Ticket(number: passes)
     }
 
     package func wait(_ ticket: Ticket) throws(BackendError) -> [Float] {
+        if let (lane, work) = submitted.removeValue(forKey: ticket.number) {
+            lane.wait(for: work.number)
+            count(from: work.began, to: work.ended)
+            if work.ranOutOfMemory { throw CPUBackend.noMemory }
+            return work.result
+        }
         guard let result = results.removeValue(forKey: ticket.number) else {
             throw BackendError(
                 .execution, "Pass \(ticket.number) was not submitted to the CPU, or was waited on before.")
@@ -218,15 +282,23 @@ package final class CPUBackend: Backend {
         return result
     }
 
+    private func count(from began: ContinuousClock.Instant, to ended: ContinuousClock.Instant) {
+        if ended > busyUntil { busySeconds += (ended - max(began, busyUntil)) / .seconds(1) }
+        busyUntil = max(busyUntil, ended)
+    }
+
+    /// Runs an operation now, or keeps it for the pass's lane. It must hold no matrix, only what `view` says of it.
+    private func run(_ operation: @escaping (OpaquePointer) -> Void) {
+        if let current { current.work.add(operation) } else { operation(context) }
+    }
+
     // MARK: Operations
 
     package func upload(_ values: [Float], rows: Int, columns: Int) throws(BackendError) -> CPUMatrix {
         precondition(values.count == rows * columns, "\(values.count) values do not fill \(rows) x \(columns)")
         let y = try make(rows, columns)
-        values.withUnsafeBufferPointer { source in
-            guard let from = source.baseAddress else { return }
-            for row in 0..<rows { (y.values + row * y.pitch).update(from: from + row * columns, count: columns) }
-        }
+        let contents = y.contents
+        run { _ in contents.set(values) }
         return y
     }
 
@@ -239,11 +311,17 @@ package final class CPUBackend: Backend {
             patches.positions == nil || patches.positions?.count == perPicture * width,
             "positions do not fit pictures of \(pixels.height) x \(pixels.width)")
         let y = try make(pixels.count * perPicture, width)
-        withOptionalPointer(patches.classToken) { classToken in
-            withOptionalPointer(patches.positions) { positions in
-                ccpu_patches(
-                    context, patches.linear.pointer, size, pixels.view, patches.levels, classToken, positions, width,
-                    y.view)
+        let (view, pictures) = (y.view, pictures(pixels))
+        try packForLane(patches.linear)
+        run { context in
+            pictures.withView { pictures in
+                withOptionalPointer(patches.classToken) { classToken in
+                    withOptionalPointer(patches.positions) { positions in
+                        ccpu_patches(
+                            context, patches.linear.pointer, size, pictures, patches.levels, classToken, positions,
+                            width, view)
+                    }
+                }
             }
         }
         patches.linear.letGoOnceUsed()
@@ -252,7 +330,8 @@ package final class CPUBackend: Backend {
 
     package func pixels(_ pixels: Pixels, _ normalization: PixelNormalization) throws(BackendError) -> CPUMatrix {
         let y = try make(pixels.count * pixels.height * pixels.width, 3)
-        ccpu_pixels(context, pixels.view, normalization.levels, y.view)
+        let (view, pictures) = (y.view, pictures(pixels))
+        run { context in pictures.withView { ccpu_pixels(context, $0, normalization.levels, view) } }
         return y
     }
 
@@ -266,16 +345,20 @@ package final class CPUBackend: Backend {
             )
         }
         let y = try make(ids.count, tokens.width)
-        let table = HostMatrix(tokens.table).parts(columns: tokens.width)[0]
-        withOptionalPointer(tokens.positions) {
-            ccpu_tokens(context, table, $0, tokens.width, ids, positions, y.view)
+        let view = y.view
+        run { context in
+            let table = HostMatrix(tokens.table).parts(columns: tokens.width)[0]
+            withOptionalPointer(tokens.positions) {
+                ccpu_tokens(context, table, $0, tokens.width, ids, positions, view)
+            }
         }
         return y
     }
 
     package func norm(_ x: CPUMatrix, _ norm: CPUNorm) throws(BackendError) {
         precondition(x.columns == norm.columns, "a norm of \(norm.columns) columns on \(x.columns)")
-        ccpu_norm_apply(context, norm.pointer, x.view, x.view)
+        let view = x.view
+        run { context in ccpu_norm_apply(context, norm.pointer, view, view) }
     }
 
     package func linear(_ x: CPUMatrix, _ linear: CPULinear) throws(BackendError) -> CPUMatrix {
@@ -317,10 +400,12 @@ package final class CPUBackend: Backend {
                     && sequences.longestKeys <= table.keys, "an attention bias smaller than the sequences")
             bias = table
         }
-        withOptionalPointer(bias?.values) {
-            ccpu_attention(
-                context, x.shape.code, x.matrix.view, segments, segments.count, causal, $0, bias?.queries ?? 0,
-                bias?.keys ?? 0, y.view)
+        let (shape, from, to) = (x.shape.code, x.matrix.view, y.view)
+        run { [causal, bias] context in
+            withOptionalPointer(bias?.values) {
+                ccpu_attention(
+                    context, shape, from, segments, segments.count, causal, $0, bias?.queries ?? 0, bias?.keys ?? 0, to)
+            }
         }
         return try finished(y)
     }
@@ -334,7 +419,8 @@ package final class CPUBackend: Backend {
         if let norm = pooledAttention.norm {
             precondition(norm.columns == x.columns, "a norm of \(norm.columns) columns on \(x.columns)")
             keys = try make(x.rows, x.columns)
-            ccpu_norm_apply(context, norm.pointer, x.view, keys.view)
+            let (from, to) = (x.view, keys.view)
+            run { context in ccpu_norm_apply(context, norm.pointer, from, to) }
         }
         var segments = sequences.segments.map(ccpu_segment.init)
         let queries: CPUMatrix
@@ -348,12 +434,8 @@ package final class CPUBackend: Backend {
         case .learned(let query):
             precondition(rows.isEmpty, "a learned query takes no rows")
             queries = try make(sequences.count, query.count)
-            for row in 0..<sequences.count {
-                query.withUnsafeBufferPointer {
-                    guard let from = $0.baseAddress else { return }
-                    (queries.values + row * queries.pitch).update(from: from, count: query.count)
-                }
-            }
+            let (contents, count) = (queries.contents, sequences.count)
+            run { _ in contents.set((0..<count).flatMap { _ in query }) }
         case .mean(let projection, let positions):
             precondition(rows.isEmpty, "a mean query takes no rows")
             precondition(positions.count >= (sequences.longestKeys + 1) * x.columns, "positions too few for the rows")
@@ -363,9 +445,9 @@ package final class CPUBackend: Backend {
                 return first
             }
             let extended = try make(first, x.columns)
-            positions.withUnsafeBufferPointer {
-                ccpu_prepend_means(
-                    context, keys.view, segments, segments.count, firstRows, $0.baseAddress, x.columns, extended.view)
+            let (from, to, columns) = (keys.view, extended.view, x.columns)
+            run { [segments] context in
+                ccpu_prepend_means(context, from, segments, segments.count, firstRows, positions, columns, to)
             }
             for i in segments.indices {
                 segments[i].key_first = firstRows[i]
@@ -375,8 +457,11 @@ package final class CPUBackend: Backend {
             queries = try linear(selectRows(extended, firstRows), projection)
         }
         let values = try make(sequences.count, shape.heads * shape.valueWidth)
-        ccpu_pooled_attention_apply(
-            context, pooledAttention.pointer, queries.view, keys.view, segments, segments.count, values.view)
+        let (rowsOfQueries, rowsOfKeys, to) = (queries.view, keys.view, values.view)
+        run { [segments] context in
+            ccpu_pooled_attention_apply(
+                context, pooledAttention.pointer, rowsOfQueries, rowsOfKeys, segments, segments.count, to)
+        }
         guard let residual else { return try linear(values, pooledAttention.output) }
         try linear(values, pooledAttention.output, addingTo: residual)
         return residual
@@ -393,44 +478,59 @@ package final class CPUBackend: Backend {
             residual == nil || (residual?.rows == result.rows && residual?.columns == convolution.outputs),
             "the residual's shape is not the result's")
         let y = try make(result.rows, convolution.outputs)
-        ccpu_convolution(
-            context, convolution.pointer, x.view, shape.count, shape.height, shape.width, convolution.kernelHeight,
-            convolution.kernelWidth, convolution.stride, convolution.padding, residual?.view ?? ccpu_matrix(),
-            convolution.activatesAfterResidual, y.view)
+        let (from, added, to) = (x.view, residual?.view ?? ccpu_matrix(), y.view)
+        run { context in
+            ccpu_convolution(
+                context, convolution.pointer, from, shape.count, shape.height, shape.width, convolution.kernelHeight,
+                convolution.kernelWidth, convolution.stride, convolution.padding, added,
+                convolution.activatesAfterResidual, to)
+        }
         return try finished(y)
     }
 
     package func averagePool(_ x: CPUMatrix, _ shape: ImageShape, size: Int) throws(BackendError) -> CPUMatrix {
         precondition(x.rows == shape.rows, "the picture is not the matrix's")
         let y = try make(shape.count * (shape.height / size) * (shape.width / size), x.columns)
-        ccpu_average_pool(context, x.view, shape.count, shape.height, shape.width, size, y.view)
+        let (from, to) = (x.view, y.view)
+        run { context in ccpu_average_pool(context, from, shape.count, shape.height, shape.width, size, to) }
         return y
     }
 
     package func selectRows(_ x: CPUMatrix, _ rows: [Int]) throws(BackendError) -> CPUMatrix {
         precondition(rows.allSatisfy { $0 >= 0 && $0 < x.rows }, "a row outside the matrix")
         let y = try make(rows.count, x.columns)
-        ccpu_select_rows(context, x.view, rows, y.view)
+        let (from, to) = (x.view, y.view)
+        run { context in ccpu_select_rows(context, from, rows, to) }
         return y
     }
 
     package func meanRows(_ x: CPUMatrix, _ sequences: Sequences) throws(BackendError) -> CPUMatrix {
         precondition(sequences.rows == x.rows, "\(sequences.rows) rows in sequences, \(x.rows) in x")
         let y = try make(sequences.count, x.columns)
-        ccpu_mean_rows(context, x.view, sequences.segments.map(ccpu_segment.init), y.view)
+        let (from, to, segments) = (x.view, y.view, sequences.segments.map(ccpu_segment.init))
+        run { context in ccpu_mean_rows(context, from, segments, to) }
         return y
     }
 
-    package func normalizeRows(_ x: CPUMatrix) throws(BackendError) { ccpu_normalize_rows(context, x.view) }
+    package func normalizeRows(_ x: CPUMatrix) throws(BackendError) {
+        let view = x.view
+        run { context in ccpu_normalize_rows(context, view) }
+    }
 
     // MARK: For the conformance suite
 
-    package var guardsMemory: Bool {
-        get { arena.guards }
-        set { arena.guards = newValue }
+    package var guardsMemory = false {
+        didSet { arena.guards = guardsMemory }
     }
 
-    package func damagedGuards() throws(BackendError) -> Int { arena.damagedGuards }
+    package func damagedGuards() throws(BackendError) -> Int {
+        if let (lane, work) = current {
+            lane.add(work)
+            lane.wait()
+            current = (lane, LaneWork())
+        }
+        return arena.damagedGuards
+    }
 
     // MARK: Helpers
 
@@ -440,18 +540,35 @@ package final class CPUBackend: Backend {
 
     private func apply(_ linear: CPULinear, _ x: CPUMatrix, _ y: CPUMatrix, adds: Bool) throws(BackendError) {
         precondition(x.columns == linear.inputs, "a linear of \(linear.inputs) inputs on \(x.columns) columns")
-        ccpu_linear_apply(context, linear.pointer, linear.norm?.pointer, x.view, y.view, adds)
+        let (from, to) = (x.view, y.view)
+        try packForLane(linear)
+        run { context in ccpu_linear_apply(context, linear.pointer, linear.norm?.pointer, from, to, adds) }
         linear.letGoOnceUsed()
         _ = try finished(y)
     }
 
-    /// The result, unless a thread found no memory on the way.
-    private func finished(_ y: CPUMatrix) throws(BackendError) -> CPUMatrix {
-        if ccpu_take_memory_failure(context) {
-            throw BackendError(.outOfMemory, "The CPU backend has no memory to work in; use a smaller batch size.")
+    /// What lanes use is packed before: several may come to it at once.
+    private func packForLane(_ linear: CPULinear) throws(BackendError) {
+        if current != nil, !ccpu_linear_pack(context, linear.pointer) { throw CPUBackend.noMemory }
+    }
+
+    /// Pictures for an operation: as they lie, or for a lane a copy, since the caller may overwrite his.
+    private func pictures(_ pixels: Pixels) -> KeptPictures {
+        guard current != nil else { return KeptPictures(pixels: pixels) }
+        switch pixels.storage {
+        case .bytes(let buffer): return KeptPictures(pixels: pixels, bytes: Array(buffer))
+        case .floats(let buffer): return KeptPictures(pixels: pixels, floats: Array(buffer))
         }
+    }
+
+    /// The result, unless a thread found no memory on the way; a lane's pass tells at its end.
+    private func finished(_ y: CPUMatrix) throws(BackendError) -> CPUMatrix {
+        if current == nil, ccpu_take_memory_failure(context) { throw CPUBackend.noMemory }
         return y
     }
+
+    private static let noMemory = BackendError(
+        .outOfMemory, "The CPU backend has no memory to work in; use a smaller batch size.")
 }
 
 extension ccpu_segment {
@@ -462,13 +579,23 @@ extension ccpu_segment {
     }
 }
 
-extension Pixels {
-    fileprivate var view: ccpu_pictures {
-        switch storage {
-        case .bytes(let buffer):
-            ccpu_pictures(bytes: buffer.baseAddress, floats: nil, count: count, height: height, width: width)
-        case .floats(let buffer):
-            ccpu_pictures(bytes: nil, floats: buffer.baseAddress, count: count, height: height, width: width)
+/// Pictures in the caller's memory, or in one's own.
+private struct KeptPictures {
+    let pixels: Pixels
+    var bytes: [UInt8]?
+    var floats: [Float]?
+
+    func withView(_ body: (ccpu_pictures) -> Void) {
+        func call(_ bytes: UnsafePointer<UInt8>?, _ floats: UnsafePointer<Float>?) {
+            body(
+                ccpu_pictures(
+                    bytes: bytes, floats: floats, count: pixels.count, height: pixels.height, width: pixels.width))
+        }
+        if let bytes { return bytes.withUnsafeBufferPointer { call($0.baseAddress, nil) } }
+        if let floats { return floats.withUnsafeBufferPointer { call(nil, $0.baseAddress) } }
+        switch pixels.storage {
+        case .bytes(let buffer): call(buffer.baseAddress, nil)
+        case .floats(let buffer): call(nil, buffer.baseAddress)
         }
     }
 }

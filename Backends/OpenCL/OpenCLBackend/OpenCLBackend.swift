@@ -236,7 +236,7 @@ package final class OpenCLBackend: Backend {
 
     var lane: Lane { lanes[current] }
 
-    package func begin() throws(BackendError) {
+    package func begin(alone _: Bool) throws(BackendError) {
         passIsOpen = false
         current = (current + 1) % lanes.count
         let lane = lanes[current]

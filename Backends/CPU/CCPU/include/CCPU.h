@@ -56,7 +56,8 @@ void *ccpu_pages_reserve(size_t bytes, size_t *reserved);
 
 // MARK: Context
 
-/// The pool, the kernels in use, and scratch memory. One owner at a time.
+/// The pool, the kernels in use, and scratch memory. One owner at a time; weights are made in one context and may be used
+/// in others of the same instruction set.
 typedef struct ccpu_context ccpu_context;
 
 /// `threads` at least 1. None where threads or memory are out.
@@ -64,6 +65,20 @@ ccpu_context *ccpu_create(int threads, ccpu_instruction_set set, bool uses_openb
 void ccpu_destroy(ccpu_context *context);
 /// True once scratch memory could not be had; the operation then left its result undefined. Reading clears it.
 bool ccpu_take_memory_failure(ccpu_context *context);
+
+// MARK: Lanes
+
+/// A thread that runs what it is handed, in order. One owner at a time.
+typedef struct ccpu_lane ccpu_lane;
+
+/// None where threads or memory are out.
+ccpu_lane *ccpu_lane_create(void);
+/// Hands over run(argument); returns its number, from 1.
+unsigned long ccpu_lane_add(ccpu_lane *lane, void (*run)(void *argument), void *argument);
+/// Waits until the work of that number has run.
+void ccpu_lane_wait(ccpu_lane *lane, unsigned long number);
+/// Once all that was handed over has run.
+void ccpu_lane_destroy(ccpu_lane *lane);
 
 // MARK: Weights
 
@@ -106,6 +121,8 @@ ccpu_linear *ccpu_linear_create(
     ccpu_context *context, const ccpu_part *parts, int part_count, const float *bias, const float *scale,
     ccpu_activation activation, bool gated, bool quantizes, bool stays, ccpu_norm *norm);
 bool ccpu_linear_is_packed(const ccpu_linear *linear);
+/// Packs what is not packed yet. A packed linear may be used by several contexts at once. False where memory is out.
+bool ccpu_linear_pack(ccpu_context *context, ccpu_linear *linear);
 /// A convolution's weight `[outputs, inputs, height, width]`, in the order of unfolded NHWC pictures, or transformed for
 /// Winograd's way where that takes fewer operations.
 ccpu_linear *ccpu_convolution_create(

@@ -216,6 +216,11 @@ ccpu_linear *ccpu_linear_create(
         floats(scale, gated ? rows / 2 : rows), activation, gated, quantizes, false, norm);
 }
 
+bool ccpu_linear_pack(ccpu_context *context, ccpu_linear *linear) {
+    (void)context, (void)linear;
+    return true;
+}
+
 bool ccpu_linear_is_packed(const ccpu_linear *linear) {
     (void)linear;
     return true;

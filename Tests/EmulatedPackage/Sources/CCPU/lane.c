@@ -1,0 +1,1 @@
+../../../../Backends/CPU/CCPU/lane.c
