@@ -24,6 +24,7 @@ HERE = pathlib.Path(__file__).parent
 RESULTS = HERE / "results"
 OURS = "clip-gpu"
 TORCH = ["open_clip", "transformers"]
+COMPILED = ["compiled"]
 ENGINES = ["onnxruntime", "openvino"]
 
 
@@ -586,7 +587,7 @@ def report(results: dict) -> str:
 
 SECTIONS = {
     "image-b32": lambda bench, name: bench.tower(
-        name, "ViT-B/32 pictures, fp32", "image", "ViT-B-32", [*TORCH, "compiled", *ENGINES], [1, 8, 32]),
+        name, "ViT-B/32 pictures, fp32", "image", "ViT-B-32", [*TORCH, *COMPILED, *ENGINES], [1, 8, 32]),
     "image-b16": lambda bench, name: bench.tower(
         name, "ViT-B/16 pictures, fp32", "image", "ViT-B-16", [*TORCH, *ENGINES], [1, 8], rounds=3),
     "image-l14": lambda bench, name: bench.tower(
@@ -619,10 +620,17 @@ def main() -> None:
     parser.add_argument("--threads", type=int)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=2)
+    parser.add_argument("--peers", help="only these, with commas between: " + ", ".join([*TORCH, *COMPILED, *ENGINES]))
     arguments = parser.parse_args()
     for section in arguments.sections:
         if section not in SECTIONS:
             parser.error(f"there is no section {section}: {', '.join(SECTIONS)} are here")
+    if arguments.peers:
+        wanted = arguments.peers.split(",")
+        if unknown := set(wanted) - {*TORCH, *COMPILED, *ENGINES}:
+            parser.error(f"there is no peer {', '.join(sorted(unknown))}")
+        for peers in (TORCH, COMPILED, ENGINES):
+            peers[:] = [peer for peer in peers if peer in wanted]
     bench = Bench(arguments)
     for section in arguments.sections or SECTIONS:
         SECTIONS[section](bench, section)
