@@ -185,7 +185,7 @@ package final class ReferenceBackend: Backend {
     package var passesBesideEachOther: (_ rows: Int) -> Int = { _ in 1 }
     package private(set) var begunAlone: [Bool] = []
 
-    package func concurrentPasses(of rows: Int) -> Int { passesBesideEachOther(rows) }
+    package func concurrentPasses(of rows: Int, alone _: Bool) -> Int { passesBesideEachOther(rows) }
     /// Passes begun so far.
     package var passCount: Int { Int(pass) }
 

@@ -41,9 +41,10 @@ package protocol Backend: AnyObject {
     func preferredRows(width: Int, of rows: Int) -> Int
     /// Passes that may be in flight at once; at least one.
     var laneCount: Int { get }
-    /// Passes over so many rows altogether that are best computed beside each other, each by its share of the device; 1
-    /// where they are best computed one after the other, each by all of it.
-    func concurrentPasses(of rows: Int) -> Int
+    /// Passes that are best computed beside each other, each by its share of the device, where a job has so many rows
+    /// altogether; 1 where its passes are best computed one after the other, each by all of the device. `alone`: no other
+    /// job is under way beside it.
+    func concurrentPasses(of rows: Int, alone: Bool) -> Int
     /// Seconds that the device has spent on the passes waited for so far, each from its first operation to its last;
     /// what overlaps is counted once.
     var busySeconds: Double { get }
@@ -143,7 +144,7 @@ package struct Ticket: Hashable, Sendable {
 }
 
 extension Backend {
-    package func concurrentPasses(of rows: Int) -> Int { 1 }
+    package func concurrentPasses(of rows: Int, alone: Bool) -> Int { 1 }
 
     /// A pass that is alone.
     package func begin() throws(BackendError) { try begin(alone: true) }

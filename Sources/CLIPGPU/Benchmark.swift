@@ -63,7 +63,7 @@ extension CLIP {
         case .image:
             let side = information.imageSize
             let bytes = (0..<(batch * side * side * 3)).map { _ in UInt8(truncatingIfNeeded: generator.next()) }
-            run = { try self.begin(.bytes(bytes)) }
+            run = { try self.begin(.bytes(bytes), alone: true) }
             work = try gigaoperations(.image) { encoder in
                 _ = try bytes.withUnsafeBufferPointer {
                     try encoder.encodeImages(Pixels(.bytes($0), count: batch, height: side, width: side))
@@ -74,7 +74,7 @@ extension CLIP {
             let ids = (0..<batch).map { _ in
                 [end - 1] + (0..<(tokens - 2)).map { _ in Int32(generator.next() % UInt64(end - 1)) } + [end]
             }
-            run = { try self.begin(.tokens(ids)) }
+            run = { try self.begin(.tokens(ids), alone: true) }
             work = try gigaoperations(.text) { _ = try $0.encodeTexts(ids) }
         }
         let found = try measured(seconds: seconds, shouldStop: shouldStop) { _ = try finish(run(), normalized: false) }
@@ -96,7 +96,7 @@ extension CLIP {
             // As many under way as in `embed`: the next is made ready while one computes.
             var running: ArraySlice<Job> = []
             for batch in batches where !shouldStop() {
-                running.append(try begin(.tokens(batch)))
+                running.append(try begin(.tokens(batch), alone: jobsInFlight == 1))
                 if running.count >= jobsInFlight, let first = running.popFirst() {
                     _ = try finish(first, normalized: false)
                 }

@@ -224,18 +224,22 @@ public final class CLIP {
 
     /// Features of pictures: `model.encode_image(images)`, not of unit length.
     public func encodeImage(_ images: [PreprocessedImage]) throws -> Embeddings {
-        try inBatches(images.count, of: preferredBatchSize(.image)) { range in
+        let size = preferredBatchSize(.image)
+        let alone = images.count <= size
+        return try inBatches(images.count, of: size) { range in
             let part = images[range]
             if part.allSatisfy({ $0.bytes != nil }) {
-                return try begin(.bytes(part.flatMap { $0.bytes ?? [] }))
+                return try begin(.bytes(part.flatMap { $0.bytes ?? [] }), alone: alone)
             }
-            return try begin(.floats(part.flatMap(\.pixels)))
+            return try begin(.floats(part.flatMap(\.pixels)), alone: alone)
         }
     }
 
     /// Features of texts: `model.encode_text(tokens)`, not of unit length.
     public func encodeText(_ tokens: TokenizedText) throws -> Embeddings {
-        try inBatches(tokens.ids.count, of: preferredBatchSize(.text)) { try begin(.tokens(Array(tokens.ids[$0]))) }
+        let size = preferredBatchSize(.text)
+        let alone = tokens.ids.count <= size
+        return try inBatches(tokens.ids.count, of: size) { try begin(.tokens(Array(tokens.ids[$0])), alone: alone) }
     }
 
     /// Logits of every picture for every text, `[images][texts]`: cosine times the model's own scale, plus its bias
@@ -297,9 +301,10 @@ public final class CLIP {
         }
     }
 
-    func begin(_ batch: EmbeddingBatch) throws -> Job {
+    /// `alone`: its rows are waited for before another batch is begun.
+    func begin(_ batch: EmbeddingBatch, alone: Bool) throws -> Job {
         switch engine {
-        case .own(let worker): .own(try CLIP.translatingErrors { try worker.begin(batch) })
+        case .own(let worker): .own(try CLIP.translatingErrors { try worker.begin(batch, alone) })
         case .pool(let pool): .pooled(pool.begin(batch))
         }
     }

@@ -148,7 +148,8 @@ public actor CLIPService {
                     images: clip.preferredBatchSize(.image), texts: clip.preferredBatchSize(.text))
             {
                 do {
-                    running.append((shares, try clip.begin(batch)))
+                    let alone = running.count == 0 && requests.statistics.waiting == 0
+                    running.append((shares, try clip.begin(batch, alone: alone)))
                 } catch {
                     for share in shares { share.request.fail(error) }
                 }

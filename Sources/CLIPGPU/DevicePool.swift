@@ -37,13 +37,14 @@ package struct LoadedDevice: Sendable {
 /// A model on one device, as the thread that owns it sees it.
 package struct DeviceWorker {
     package var device: LoadedDevice
-    /// Hands a batch over without waiting; what it returns waits for the rows.
-    package var begin: (EmbeddingBatch) throws -> () throws -> [Float]
+    /// Hands a batch over without waiting; what it returns waits for the rows. `alone`: no other batch is under way or to
+    /// come before that.
+    package var begin: (_ batch: EmbeddingBatch, _ alone: Bool) throws -> () throws -> [Float]
     /// Seconds that the device has spent computing so far.
     package var busySeconds: () -> Double
 
     package init(
-        device: LoadedDevice, begin: @escaping (EmbeddingBatch) throws -> () throws -> [Float],
+        device: LoadedDevice, begin: @escaping (_ batch: EmbeddingBatch, _ alone: Bool) throws -> () throws -> [Float],
         busySeconds: @escaping () -> Double
     ) {
         self.device = device
@@ -132,7 +133,7 @@ package final class DevicePool {
         while true {
             if running.count < worker.device.laneCount, let next = batches.next(waits: running.count == 0) {
                 do {
-                    running.append((try CLIP.translatingErrors { try worker.begin(next.batch) }, next.rows))
+                    running.append((try CLIP.translatingErrors { try worker.begin(next.batch, false) }, next.rows))
                 } catch {
                     next.rows.set(.failure(failure(error)))
                 }

@@ -48,9 +48,10 @@ extension CLIP {
                 }
             }
         }
-        func closeGroup() throws {
+        func closeGroup(isLast: Bool = false) throws {
             if group.entries.isEmpty { return }
-            running.append((group, try group.batch.map { try begin($0) }))
+            let alone = isLast && running.count == 0
+            running.append((group, try group.batch.map { try begin($0, alone: alone) }))
             group = Group()
             try drain(downTo: jobsInFlight - 1)
         }
@@ -60,7 +61,7 @@ extension CLIP {
             group.append(input, prepared)
         }
         if shouldStop() { return }
-        try closeGroup()
+        try closeGroup(isLast: true)
         try drain(downTo: 0)
     }
 }

@@ -228,8 +228,8 @@ struct OpenedDevice {
         device.remarks = remarks
         return DeviceWorker(
             device: device,
-            begin: { batch in
-                let job = try encoder.begin(batch)
+            begin: { batch, alone in
+                let job = try encoder.begin(batch, alone: alone)
                 return { try encoder.finish(job) }
             },
             busySeconds: { encoder.busySeconds })
@@ -246,16 +246,17 @@ struct OpenedDevice {
 
 extension ImageTextEncoder {
     /// Hands over a batch without waiting; rows as the model gives them.
-    fileprivate func begin(_ batch: EmbeddingBatch) throws -> EncodingJob {
+    fileprivate func begin(_ batch: EmbeddingBatch, alone: Bool) throws -> EncodingJob {
         let side = configuration.vision.imageSize
         func images(_ storage: Pixels.Storage, _ elements: Int) throws -> EncodingJob {
             try beginImages(
-                Pixels(storage, count: elements / (side * side * 3), height: side, width: side), unitLength: false)
+                Pixels(storage, count: elements / (side * side * 3), height: side, width: side), unitLength: false,
+                alone: alone)
         }
         switch batch {
         case .bytes(let bytes): return try bytes.withUnsafeBufferPointer { try images(.bytes($0), $0.count) }
         case .floats(let floats): return try floats.withUnsafeBufferPointer { try images(.floats($0), $0.count) }
-        case .tokens(let tokens): return try beginTexts(tokens, unitLength: false)
+        case .tokens(let tokens): return try beginTexts(tokens, unitLength: false, alone: alone)
         }
     }
 }

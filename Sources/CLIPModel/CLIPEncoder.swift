@@ -35,10 +35,11 @@ package protocol ImageTextEncoder: AnyObject {
     /// Seconds that the device has spent on the passes waited for so far; what overlaps is counted once.
     var busySeconds: Double { get }
 
-    /// Pictures of the model's size; they may be overwritten on return. With `unitLength`, rows have length 1.
-    func beginImages(_ pixels: Pixels, unitLength: Bool) throws -> EncodingJob
-    /// Token ids with start and end, padded or not.
-    func beginTexts(_ ids: [[Int32]], unitLength: Bool) throws -> EncodingJob
+    /// Pictures of the model's size; they may be overwritten on return. With `unitLength`, rows have length 1. `alone`: its
+    /// rows are waited for before more is begun, so all of the device is theirs; otherwise a share of it may do.
+    func beginImages(_ pixels: Pixels, unitLength: Bool, alone: Bool) throws -> EncodingJob
+    /// Token ids with start and end, padded or not; `alone` as above.
+    func beginTexts(_ ids: [[Int32]], unitLength: Bool, alone: Bool) throws -> EncodingJob
     /// One row of `embeddingWidth` numbers for each input, in order.
     func finish(_ job: EncodingJob) throws -> [Float]
 
@@ -51,12 +52,12 @@ package protocol ImageTextEncoder: AnyObject {
 extension ImageTextEncoder {
     /// `[pixels.count, embeddingWidth]`
     package func encodeImages(_ pixels: Pixels, unitLength: Bool = false) throws -> [Float] {
-        try finish(beginImages(pixels, unitLength: unitLength))
+        try finish(beginImages(pixels, unitLength: unitLength, alone: true))
     }
 
     /// `[ids.count, embeddingWidth]`
     package func encodeTexts(_ ids: [[Int32]], unitLength: Bool = false) throws -> [Float] {
-        try finish(beginTexts(ids, unitLength: unitLength))
+        try finish(beginTexts(ids, unitLength: unitLength, alone: true))
     }
 }
 
@@ -90,14 +91,14 @@ package final class CLIPEncoder<B: Backend>: ImageTextEncoder {
 
     package var preferredTokens: Int { max(1, backend.preferredRows(width: configuration.text.transformer.width)) }
 
-    package func beginImages(_ pixels: Pixels, unitLength: Bool) throws -> EncodingJob {
+    package func beginImages(_ pixels: Pixels, unitLength: Bool, alone: Bool) throws -> EncodingJob {
         guard let vision else { throw ModelError("the image tower was not loaded") }
         let size = configuration.vision.imageSize
         guard pixels.height == size, pixels.width == size else {
             throw ModelError(
                 "pictures of \(pixels.width)x\(pixels.height) pixels where the model takes \(size)x\(size)")
         }
-        let (parts, alone) = imagePasses(pixels.count)
+        let (parts, alone) = imagePasses(pixels.count, alone: alone)
         return try job { job in
             for part in parts {
                 passes.makeRoom(backend)
@@ -109,14 +110,14 @@ package final class CLIPEncoder<B: Backend>: ImageTextEncoder {
         }
     }
 
-    package func beginTexts(_ ids: [[Int32]], unitLength: Bool) throws -> EncodingJob {
+    package func beginTexts(_ ids: [[Int32]], unitLength: Bool, alone: Bool) throws -> EncodingJob {
         guard let text else { throw ModelError("the text tower was not loaded") }
         var sentences: [Sentence] = []
         sentences.reserveCapacity(ids.count)
         for (index, sentence) in ids.enumerated() {
             sentences.append(try configuration.text.sentence(sentence, index: index))
         }
-        let (parts, alone) = textPasses(sentences.map(\.ids.count))
+        let (parts, alone) = textPasses(sentences.map(\.ids.count), alone: alone)
         return try job { job in
             for part in parts {
                 passes.makeRoom(backend)
@@ -128,21 +129,27 @@ package final class CLIPEncoder<B: Backend>: ImageTextEncoder {
         }
     }
 
+    /// Passes beside each other, and how many there are best of so many rows; none where each is to have all of the device.
+    private func shares(_ rows: Int, width: Int, alone: Bool) -> (lanes: Int, passes: Int)? {
+        let lanes = backend.concurrentPasses(of: rows, alone: alone)
+        if lanes == 1 { return nil }
+        let full = backend.preferredRows(width: width)
+        // Beside other jobs, a job need not have a part for every lane.
+        return alone ? (lanes, lanes * ((rows + full - 1) / full)) : (lanes, (rows * lanes + full - 1) / full)
+    }
+
     /// The pictures of each pass, and whether each is to have all of the device.
-    private func imagePasses(_ count: Int) -> (parts: [Range<Int>], alone: Bool) {
+    private func imagePasses(_ count: Int, alone: Bool) -> (parts: [Range<Int>], alone: Bool) {
         let (perPicture, width) = configuration.vision.rows
-        let lanes = backend.concurrentPasses(of: count * perPicture)
-        if lanes > 1 {
-            let rounds =
-                (count * perPicture + backend.preferredRows(width: width) - 1) / backend.preferredRows(width: width)
-            let parts = min(count, lanes * rounds)
-            let bounds = (0...parts).map { ($0 * count + parts - 1) / parts }
+        if let (lanes, passes) = shares(count * perPicture, width: width, alone: alone) {
+            let passes = min(count, passes)
+            let bounds = (0...passes).map { ($0 * count + passes - 1) / passes }
             let longest = (0..<lanes).map { lane in
-                stride(from: lane, to: parts, by: lanes).reduce(0) { $0 + bounds[$1 + 1] - bounds[$1] }
+                stride(from: lane, to: passes, by: lanes).reduce(0) { $0 + bounds[$1 + 1] - bounds[$1] }
             }.max()
             // Where one lane has more to do, the others stand still at the end.
-            if let longest, 19 * lanes * longest <= 20 * count {
-                return ((0..<parts).map { bounds[$0]..<bounds[$0 + 1] }, false)
+            if let longest, !alone || 19 * lanes * longest <= 20 * count {
+                return ((0..<passes).map { bounds[$0]..<bounds[$0 + 1] }, false)
             }
         }
         var parts: [Range<Int>] = []
@@ -158,28 +165,30 @@ package final class CLIPEncoder<B: Backend>: ImageTextEncoder {
     }
 
     /// The sentences of each pass, by their lengths, and whether each is to have all of the device.
-    private func textPasses(_ lengths: [Int]) -> (parts: [Range<Int>], alone: Bool) {
+    private func textPasses(_ lengths: [Int], alone: Bool) -> (parts: [Range<Int>], alone: Bool) {
         let width = configuration.text.transformer.width
         var tokens = lengths.reduce(0, +)
-        let lanes = backend.concurrentPasses(of: tokens)
-        var left = lanes * ((tokens + backend.preferredRows(width: width) - 1) / backend.preferredRows(width: width))
+        var left = shares(tokens, width: width, alone: alone)?.passes
+        let alone = left == nil
         var parts: [Range<Int>] = []
         var first = 0
         while first < lengths.count {
             // As many as fit; beside other passes an equal share, to which the last that more than half belongs.
             let share =
-                lanes == 1 ? backend.preferredRows(width: width, of: tokens) : left > 1 ? tokens / left : tokens
+                if let left { left > 1 ? tokens / left : tokens } else {
+                    backend.preferredRows(width: width, of: tokens)
+                }
             var (end, size) = (first + 1, lengths[first])
-            while end < lengths.count, size + (lanes == 1 ? lengths[end] : lengths[end] / 2) <= share {
+            while end < lengths.count, size + (alone ? lengths[end] : lengths[end] / 2) <= share {
                 size += lengths[end]
                 end += 1
             }
             parts.append(first..<end)
             first = end
             tokens -= size
-            left -= 1
+            left = left.map { $0 - 1 }
         }
-        return (parts, lanes == 1)
+        return (parts, alone)
     }
 
     package func finish(_ job: EncodingJob) throws -> [Float] { try passes.finish(job, backend) }

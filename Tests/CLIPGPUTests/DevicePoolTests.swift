@@ -18,7 +18,7 @@ private func worker(_ name: String, seconds: Double = 0, lanes: Int = 2, failing
     var busy = 0.0
     return DeviceWorker(
         device: device,
-        begin: { batch in
+        begin: { batch, _ in
             count += 1
             let number = count
             guard case .floats(let floats) = batch else { return { [] } }

@@ -199,9 +199,11 @@ import Testing
         let fixture = Self.detailed[0]
         let encoder = try device.encoder(ModelCheckpoint.open(path: fixture.folder), .both)
         let ids = try fixture.ids()
-        let first = try encoder.beginTexts(ids, unitLength: false)
-        let second = try fixture.withPixels(repeated: 5) { try encoder.beginImages($0, unitLength: false) }
-        let third = try encoder.beginTexts([ids[1]], unitLength: false)
+        let first = try encoder.beginTexts(ids, unitLength: false, alone: true)
+        let second = try fixture.withPixels(repeated: 5) {
+            try encoder.beginImages($0, unitLength: false, alone: false)
+        }
+        let third = try encoder.beginTexts([ids[1]], unitLength: false, alone: false)
         #expect(try encoder.finish(third) == encoder.encodeTexts([ids[1]]))
         #expect(try encoder.finish(second) == fixture.withPixels(repeated: 5) { try encoder.encodeImages($0) })
         #expect(try encoder.finish(first) == encoder.encodeTexts(ids))

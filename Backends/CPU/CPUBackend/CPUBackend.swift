@@ -168,9 +168,9 @@ package final class CPUBackend: Backend {
         laneThreads > 1 ? laneThreads * CPUBackend.laneRows : max(CPUBackend.laneRows, threads * 100)
     }
 
-    package func concurrentPasses(of rows: Int) -> Int {
+    package func concurrentPasses(of rows: Int, alone: Bool) -> Int {
         // With fewer rows, waiting for each other costs the threads less than reading all weights each.
-        rows < laneThreads * CPUBackend.laneRows ? 1 : laneThreads
+        rows < (alone ? laneThreads * CPUBackend.laneRows : CPUBackend.laneRows / 2) ? 1 : laneThreads
     }
 
     /// Operations per second that no product can exceed: multiply-adds out of registers, of floats or in int8 of bytes,
