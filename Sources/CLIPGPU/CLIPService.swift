@@ -148,6 +148,7 @@ public actor CLIPService {
                     images: clip.preferredBatchSize(.image), texts: clip.preferredBatchSize(.text))
             {
                 do {
+                    // Where nobody else waits, all of the device is for this batch.
                     let alone = running.count == 0 && requests.statistics.waiting == 0
                     running.append((shares, try clip.begin(batch, alone: alone)))
                 } catch {

@@ -33,7 +33,11 @@ final class Lane {
     func add(_ work: LaneWork) {
         work.context = context
         last = ccpu_lane_add(
-            thread, { Unmanaged<LaneWork>.fromOpaque($0!).takeRetainedValue().run() },
+            thread,
+            { argument in
+                guard let argument else { return }
+                Unmanaged<LaneWork>.fromOpaque(argument).takeRetainedValue().run()
+            },
             Unmanaged.passRetained(work).toOpaque())
         work.number = last
     }
