@@ -143,9 +143,11 @@ public actor CLIPService {
     private func work() {
         var running = Queue<(shares: [RequestQueue.Share], job: CLIP.Job)>()
         while true {
+            // Beside a batch that is under way only full ones are begun: what comes meanwhile is better computed together.
             if running.count < clip.jobsInFlight,
                 let (batch, shares) = requests.next(
-                    images: clip.preferredBatchSize(.image), texts: clip.preferredBatchSize(.text))
+                    images: clip.preferredBatchSize(.image), texts: clip.preferredBatchSize(.text),
+                    onlyFull: running.count > 0)
             {
                 do {
                     // Where nobody else waits, all of the device is for this batch.

@@ -95,8 +95,8 @@ final class RequestQueue: Sendable {
         }
     }
 
-    /// The next batch, of at most so many inputs; none where nobody waits.
-    func next(images: Int, texts: Int) -> (batch: EmbeddingBatch, shares: [Share])? {
+    /// The next batch, of at most so many inputs; none where nobody waits, or, with `onlyFull`, fewer would be in it.
+    func next(images: Int, texts: Int, onlyFull: Bool) -> (batch: EmbeddingBatch, shares: [Share])? {
         state.withLock { state in
             state.waiting.removeAll { !$0.request.isAwaited }
             guard let first = state.waiting.first?.request.inputs else { return nil }
@@ -107,6 +107,12 @@ final class RequestQueue: Sendable {
             var isText = false
             if case .tokens = first { isText = true }
             var room = isText ? texts : images
+            if onlyFull {
+                let waiting = state.waiting.reduce(0) {
+                    $0 + ($1.request.inputs.goes(with: first) ? $1.request.inputs.count - $1.next : 0)
+                }
+                if waiting < room { return nil }
+            }
             for index in state.waiting.indices where room > 0 {
                 let (request, next) = state.waiting[index]
                 guard request.inputs.goes(with: first) else { continue }
