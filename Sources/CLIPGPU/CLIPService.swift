@@ -37,21 +37,33 @@ public actor CLIPService {
     private nonisolated let preparer: Preparer
     private nonisolated let requests = RequestQueue()
     private let clip: CLIP
+    /// Inputs computed together, where the caller says it.
+    private let batchSize: Int?
 
     /// Where this actor's work runs.
     public nonisolated var unownedExecutor: UnownedSerialExecutor { executor.asUnownedSerialExecutor() }
 
-    private init(_ clip: sending CLIP, _ executor: QueueExecutor, _ options: PreparationOptions) {
+    private init(
+        _ clip: sending CLIP, _ executor: QueueExecutor, _ options: PreparationOptions = PreparationOptions(),
+        batchSize: Int? = nil
+    ) {
         information = clip.information
         device = clip.device
         preparer = clip.preparer(options)
         self.clip = clip
         self.executor = executor
+        self.batchSize = batchSize
     }
 
-    /// Serves a model that is loaded, and becomes its owner; `options` say how pictures are prepared.
-    public init(_ clip: sending CLIP, options: PreparationOptions = PreparationOptions()) {
-        self.init(clip, QueueExecutor(), options)
+    /// Serves a model that is loaded, and becomes its owner.
+    ///
+    /// - Parameters:
+    ///   - options: how pictures are prepared.
+    ///   - batchSize: inputs computed together at most; by default what fills the device.
+    public init(
+        _ clip: sending CLIP, options: PreparationOptions = PreparationOptions(), batchSize: Int? = nil
+    ) {
+        self.init(clip, QueueExecutor(), options, batchSize: batchSize)
     }
 
     /// Loads a model onto a device, as `CLIP.load` does.
@@ -66,7 +78,7 @@ public actor CLIPService {
             let clip = try CLIP.load(
                 model, device: device, precision: precision, threads: threads, strict: strict, activation: activation,
                 imageSize: imageSize)
-            return CLIPService(clip, executor, PreparationOptions())
+            return CLIPService(clip, executor)
         }
     }
 
@@ -146,7 +158,8 @@ public actor CLIPService {
             // Beside a batch that is under way only full ones are begun: what comes meanwhile is better computed together.
             if running.count < clip.jobsInFlight,
                 let (batch, shares) = requests.next(
-                    images: clip.preferredBatchSize(.image), texts: clip.preferredBatchSize(.text),
+                    images: batchSize ?? clip.preferredBatchSize(.image),
+                    texts: batchSize ?? clip.preferredBatchSize(.text),
                     onlyFull: running.count > 0)
             {
                 do {

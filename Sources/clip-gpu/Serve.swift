@@ -57,7 +57,7 @@ struct Serve: ParsableCommand {
     }
 
     func run() throws {
-        let service = CLIPService(try compute.load(model), options: pictures.preparation)
+        let service = CLIPService(try compute.load(model), options: pictures.preparation, batchSize: compute.batchSize)
         try Interruption.check(kept: "nothing was served yet")
         let api = EmbeddingAPI(service, names: model.servedNames, mostWaiting: waitingLimit)
         let server = HTTPServer(host: host, port: port, bodyLimit: bodyLimit << 20)

@@ -58,6 +58,14 @@ struct ServiceTests {
         #expect(service.statistics.texts == 300)
     }
 
+    @Test("A batch is as large as the caller says, and the rows are the same")
+    func batchSize() async throws {
+        let expected = try CLIP.load(device: .cpu).encodeText(service.tokenize(texts))
+        let small = CLIPService(try CLIP.load(device: .cpu), batchSize: 7)
+        #expect(try await small.encodeText(small.tokenize(texts)) == expected)
+        #expect(small.statistics.batches == (texts.count + 6) / 7)
+    }
+
     @Test("A task that is cancelled while it waits costs the device nothing, and the others nothing at all")
     func cancellation() async throws {
         let clip = try CLIP.load(device: .cpu)
