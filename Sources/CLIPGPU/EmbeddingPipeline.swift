@@ -50,7 +50,9 @@ extension CLIP {
         }
         func closeGroup(isLast: Bool = false) throws {
             if group.entries.isEmpty { return }
-            let alone = isLast && running.count == 0
+            // A group that is not full ends where inputs of another kind begin: its rows are what comes next.
+            let isFull = group.count >= batchSize ?? preferredBatchSize(group.entries[0].kind)
+            let alone = running.count == 0 && (isLast || !isFull)
             running.append((group, try group.batch.map { try begin($0, alone: alone) }))
             group = Group()
             try drain(downTo: jobsInFlight - 1)
