@@ -154,21 +154,27 @@ struct EmbeddingAPITests {
 
     @Test("While too many inputs wait, a request is told to come again")
     func overload() async throws {
-        let api = try api(mostWaiting: 20)
-        let many =
-            "{\"input\": [\([String](repeating: "\"\(String(repeating: "word ", count: 60))\"", count: 1000).joined(separator: ","))]}"
-        let isAnswered = Mutex(false)
-        async let first = {
-            let response = await post(api, many)
-            isAnswered.withLock { $0 = true }
-            return response
-        }()
-        // As soon as some of the first request wait behind its first batch, the second is refused.
-        var second = await post(api, "{\"input\": \"a\"}")
-        while second.status == 200, !isAnswered.withLock({ $0 }) { second = await post(api, "{\"input\": \"a\"}") }
+        let service = CLIPService(try CLIP.load(device: .cpu))
+        let api = EmbeddingAPI(service, names: ["demo"], mostWaiting: 2)
+        let isHeld = Mutex(false)
+        let end = DispatchSemaphore(value: 0)
+        async let held: Void = hold(service, until: end) { isHeld.withLock { $0 = true } }
+        while !isHeld.withLock({ $0 }) { try await Task.sleep(for: .milliseconds(1)) }
+
+        async let first = post(api, "{\"input\": [\"a\", \"b\", \"c\"]}")
+        while service.statistics.waiting < 3 { try await Task.sleep(for: .milliseconds(1)) }
+        let second = await post(api, "{\"input\": \"a\"}")
         #expect(second.status == 503 && second.fields.contains { $0.name == "retry-after" })
+        end.signal()
+        await held
         #expect(await first.status == 200)
         #expect(await post(api, "{\"input\": \"a\"}").status == 200)
+    }
+
+    /// Keeps the service's thread from its work, so that what is asked waits.
+    private func hold(_ service: isolated CLIPService, until end: DispatchSemaphore, _ begins: @Sendable () -> Void) {
+        begins()
+        end.wait()
     }
 
     @Test("Base64: every length there and back, and what is none")
