@@ -167,6 +167,14 @@ func makeCases() -> [ConformanceCase] {
                 transposed: type == .float16 || type == .float64),
             quick: type == .float16)
     }
+    add(
+        AttentionCase(
+            lengths: [5, 40, 1, 17], inputs: 48, heads: 2, keyWidth: 24, valueWidth: 10, mask: .causal, repeats: true),
+        quick: true)
+    add(
+        AttentionCase(
+            lengths: [50, 77], inputs: 64, heads: 2, keyWidth: 64, valueWidth: 64, mask: .causal, norm: .layer,
+            repeats: true), quick: true)
     // Whole tiles of keys and queries, and what may be left behind them.
     add(AttentionCase(lengths: [80, 3, 150], inputs: 32, heads: 2, keyWidth: 64, valueWidth: 64), quick: true)
     add(AttentionCase(lengths: [50, 50], inputs: 768, heads: 12, keyWidth: 64, valueWidth: 64, norm: .layer))

@@ -279,6 +279,8 @@ struct AttentionCase: ConformanceOperation {
     var peak: Float = 1
     /// CoCa's: the last row of a sequence sees all rows but the two before it, the others all but that last.
     var classToken = false
+    /// Every row of a sequence stands twice in it, but is given once, and the last comes first.
+    var repeats = false
     var type = ElementType.float32
     var parts = 1
     var transposed = false
@@ -288,6 +290,7 @@ struct AttentionCase: ConformanceOperation {
             "attention lengths=\(spelled(lengths)) inputs=\(inputs) heads=\(heads) key=\(keyWidth) value=\(valueWidth)"
             + " mask=\(mask.rawValue) norm=\(norm.rawValue)" + (bias ? "" : " no-bias")
             + (peak == 1 ? "" : " peak=\(peak)") + (classToken ? " class-token" : "")
+            + (repeats ? " repeats" : "")
             + (type == .float32 ? "" : " weights=\(type.rawValue)") + (parts == 1 ? "" : " parts=\(parts)")
             + (transposed ? " transposed" : "")
     }
@@ -355,9 +358,27 @@ struct AttentionCase: ConformanceOperation {
             let rows = rows(of: selection.items)
             let values = selection.slice(
                 x, columns: inputs, rows: rows, firstItem: 0..<lengths[selection.items.lowerBound])
-            let matrix = try backend.upload(values, rows: rows.count, columns: inputs)
-            let projected = try backend.queryKeyValue(matrix, queryKeyValue)
-            return try backend.attention(projected, sequences(selection.items), mask: attentionMask)
+            let sequences = sequences(selection.items)
+            guard repeats else {
+                let matrix = try backend.upload(values, rows: rows.count, columns: inputs)
+                return try backend.attention(
+                    backend.queryKeyValue(matrix, queryKeyValue), sequences, mask: attentionMask)
+            }
+            var given: [ArraySlice<Float>] = []
+            var places: [Int] = []
+            var first = 0
+            for length in lengths[selection.items] {
+                for row in 0..<length {
+                    if row % 2 == 0 { given.append(values[((first + row) * inputs)...].prefix(inputs)) }
+                    places.append(given.count - 1)
+                }
+                first += length
+            }
+            let matrix = try backend.upload(
+                given.reversed().flatMap { $0 }, rows: given.count, columns: inputs)
+            let projected = try backend.queryKeyValue(
+                matrix, rows: places.map { given.count - 1 - $0 }, queryKeyValue)
+            return try backend.attention(projected, sequences, mask: attentionMask)
         }
     }
 

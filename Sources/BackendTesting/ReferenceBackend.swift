@@ -417,8 +417,9 @@ package final class ReferenceBackend: Backend {
         for i in y.values.indices { y.values[i] += sum.values[i] }
     }
 
-    package func queryKeyValue(_ x: Matrix, _ queryKeyValue: QueryKeyValue) -> QueryKeyValueMatrix {
-        QueryKeyValueMatrix(
+    package func queryKeyValue(_ x: Matrix, rows: [Int]?, _ queryKeyValue: QueryKeyValue) -> QueryKeyValueMatrix {
+        let x = rows.map { selectRows(x, $0) } ?? x
+        return QueryKeyValueMatrix(
             shape: queryKeyValue.shape, query: linear(x, queryKeyValue.query), key: linear(x, queryKeyValue.key),
             value: linear(x, queryKeyValue.value))
     }

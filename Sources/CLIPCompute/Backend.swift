@@ -95,8 +95,11 @@ package protocol Backend: AnyObject {
     /// y = y + linear(x), as `LinearParameters` says, in place. y is not x.
     func linear(_ x: Matrix, _ linear: Linear, addingTo y: Matrix) throws(BackendError)
 
-    /// The q, k and v of every row of x.
-    func queryKeyValue(_ x: Matrix, _ queryKeyValue: QueryKeyValue) throws(BackendError) -> QueryKeyValueMatrix
+    /// The q, k and v of every row of x; with `rows`, those of x[rows[i]] in row i, so that a row which several sequences
+    /// have in common is computed once.
+    func queryKeyValue(
+        _ x: Matrix, rows: [Int]?, _ queryKeyValue: QueryKeyValue
+    ) throws(BackendError) -> QueryKeyValueMatrix
 
     /// softmax(scale · q kᵀ + mask) v for each head, heads side by side: `[rows, heads · valueWidth]`. Every row is a
     /// query of exactly one segment. PyTorch: `F.scaled_dot_product_attention`.
@@ -148,6 +151,12 @@ extension Backend {
 
     /// A pass that is alone.
     package func begin() throws(BackendError) { try begin(alone: true) }
+
+    package func queryKeyValue(
+        _ x: Matrix, _ queryKeyValue: QueryKeyValue
+    ) throws(BackendError) -> QueryKeyValueMatrix {
+        try self.queryKeyValue(x, rows: nil, queryKeyValue)
+    }
 
     package func preferredRows(width: Int, of rows: Int) -> Int { min(rows, preferredRows(width: width)) }
 }

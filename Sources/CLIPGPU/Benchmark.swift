@@ -103,7 +103,9 @@ extension CLIP {
             }
             for job in running { _ = try finish(job, normalized: false) }
         }
-        let work = try gigaoperations(.text) { _ = try $0.encodeTexts(ids) }
+        let work = try gigaoperations(.text) { encoder in
+            for batch in batches { _ = try encoder.encodeTexts(batch) }
+        }
         let share = Double(batch) / Double(max(ids.count, 1))
         return try result(
             .text, batch: batch, length: Double(ids.reduce(0) { $0 + $1.count }) / Double(max(ids.count, 1)),

@@ -94,9 +94,9 @@ final class CountingBackend: Backend {
 
     func linear(_ x: Matrix, _ linear: Linear, addingTo y: Matrix) { _ = self.linear(x, linear) }
 
-    func queryKeyValue(_ x: Matrix, _ parameters: QueryKeyValueParameters) -> QueryKeyValueMatrix {
+    func queryKeyValue(_ x: Matrix, rows: [Int]?, _ parameters: QueryKeyValueParameters) -> QueryKeyValueMatrix {
         multiplyAdds += x.rows * x.columns * parameters.weight.rows
-        return QueryKeyValueMatrix(x.rows, parameters.shape)
+        return QueryKeyValueMatrix(rows?.count ?? x.rows, parameters.shape)
     }
 
     func attention(_ x: QueryKeyValueMatrix, _ sequences: Sequences, mask: AttentionMask<Void>) -> Matrix {

@@ -160,7 +160,7 @@ extension CLIP {
 struct ZeroShotMeans {
     private let labels: [String]
     private let templates: [String]
-    /// The sum of each label's vectors so far, label after label.
+    /// The sum of each label's vectors so far, label after label; shorter than that while the first template is filled in.
     private var sums: [Float] = []
     private let dimension: Int
     private var added = 0
@@ -181,17 +181,18 @@ struct ZeroShotMeans {
         sums.reserveCapacity(labels.count * dimension)
     }
 
-    /// Every label in every template, label after label.
+    /// Every template with every label, template after template: sentences that begin alike stand together, and share
+    /// the rows of their beginnings.
     var sentences: some Sequence<String> {
-        labels.lazy.flatMap { [templates] label in templates.lazy.map { $0.replacing("{}", with: label) } }
+        templates.lazy.flatMap { [labels] template in labels.lazy.map { template.replacing("{}", with: $0) } }
     }
 
     /// The vector of the next sentence, of unit length.
     mutating func add(_ vector: ArraySlice<Float>) {
-        if added % templates.count == 0 {
+        if added < labels.count {
             sums += vector
         } else {
-            let first = sums.count - dimension
+            let first = added % labels.count * dimension
             for (index, value) in vector.enumerated() { sums[first + index] += value }
         }
         added += 1

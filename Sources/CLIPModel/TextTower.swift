@@ -31,13 +31,20 @@ struct TextTower<B: Backend> {
         head = try preparing(parameters.head.stored) { try Head(parameters.head.parameters, backend) }
     }
 
+    /// Whether a row depends on what stands before it alone, and nobody asks for all rows.
+    private var sharesRows: Bool {
+        if case .causal = mask { !configuration.wantsAllRows } else { false }
+    }
+
     /// `[sentences, outputs]`, within a pass.
     func callAsFunction(
         _ sentences: some Collection<Sentence>, _ backend: B, _ observer: Observer? = nil
     ) throws -> B.Matrix {
         let sequences = Sequences(of: sentences)
-        var x = try backend.tokens(
-            sentences.flatMap(\.ids), positions: sentences.flatMap(\.positions), tokens)  // [all tokens, width]
+        var (ids, positions) = (sentences.flatMap(\.ids), sentences.flatMap(\.positions))
+        let shared = sharesRows && observer == nil ? SharedRows(of: sentences) : nil
+        if let shared { (ids, positions) = (shared.origins.map { ids[$0] }, shared.origins.map { positions[$0] }) }
+        var x = try backend.tokens(ids, positions: positions, tokens)  // [all tokens, width]
         if let preNorm { try backend.norm(x, preNorm) }
         try observer?.observe("embeddings", &x, columns: configuration.transformer.width, backend)
         var wanted: [Sequences.Segment] = []
@@ -48,7 +55,7 @@ struct TextTower<B: Backend> {
             start += sentence.ids.count
         }
         let pooled = Sequences(segments: wanted, rows: sequences.rows)
-        let rows = try transformer(consume x, sequences, mask: mask, pooled: pooled, backend, observer)
+        let rows = try transformer(consume x, sequences, mask: mask, shared: shared, pooled: pooled, backend, observer)
         guard configuration.wantsAllRows else { return try head(rows, backend) }
         if configuration.pooling != .mean {
             return try head(backend.selectRows(rows, wanted.map(\.queries.lowerBound)), backend)

@@ -19,18 +19,19 @@ struct Transformer<B: Backend> {
     }
 
     /// The last block's result: `[sequences, width]` where `pooled` names one row of each sequence (its query) and what
-    /// that row sees (its keys); all rows, where those are wanted.
+    /// that row sees (its keys); all rows, where those are wanted. With `shared`, `input` holds the rows that are to be
+    /// computed; it goes with `pooled` only.
     func callAsFunction(
-        _ input: B.Matrix, _ sequences: Sequences, mask: AttentionMask<B.AttentionBias>, pooled: Sequences,
-        _ backend: B,
-        _ observer: Observer?
+        _ input: B.Matrix, _ sequences: Sequences, mask: AttentionMask<B.AttentionBias>, shared: SharedRows? = nil,
+        pooled: Sequences, _ backend: B, _ observer: Observer?
     ) throws -> B.Matrix {
         var x = input
         for (index, block) in blocks.enumerated() {
-            try block(x, sequences, mask: mask, backend)
+            try block(x, sequences, mask: mask, shared: shared, backend)
             try observer?.observe("block \(index)", &x, columns: width, backend)
         }
         guard let last else { return x }
+        if let shared { x = try backend.selectRows(x, shared.places) }
         var rows = try last(x, pooled, backend)
         try observer?.observe("block \(blocks.count)", &rows, columns: width, backend)
         return rows

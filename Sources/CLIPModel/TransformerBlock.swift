@@ -16,13 +16,14 @@ struct TransformerBlock<B: Backend> {
     }
 
     /// x = x + attention(norm(x)); x = x + mlp(norm(x)), in place on the residual stream `[rows, width]`; or with the
-    /// norms around the sums.
+    /// norms around the sums. With `shared`, x holds each row that several sequences have in common once.
     func callAsFunction(
-        _ x: B.Matrix, _ sequences: Sequences, mask: AttentionMask<B.AttentionBias>, _ backend: B
+        _ x: B.Matrix, _ sequences: Sequences, mask: AttentionMask<B.AttentionBias>, shared: SharedRows?, _ backend: B
     ) throws(BackendError) {
         do {
-            let attended = try backend.attention(
-                backend.queryKeyValue(x, queryKeyValue), sequences, mask: mask)  // [rows, width]
+            var attended = try backend.attention(
+                backend.queryKeyValue(x, rows: shared?.places, queryKeyValue), sequences, mask: mask)
+            if let shared { attended = try backend.selectRows(attended, shared.origins) }  // [rows, width]
             try backend.linear(attended, output, addingTo: x)
         }
         if let sumNorms { try backend.norm(x, sumNorms.attention) }

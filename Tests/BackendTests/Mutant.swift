@@ -14,7 +14,7 @@ enum Fault: String, CaseIterable, Sendable {
     case dropsTokenPositions, roundsWeightsToTF32, quantizesBeforeGain
     // Operations
     case onePassVariance, losesResidual, seesTheFuture, seesOtherSequences, losesPooledRow, averagesOneTooFew
-    case repeatsNoRow, zeroRowBecomesNaN, meanOfQueries
+    case repeatsNoRow, repeatsNoQuery, zeroRowBecomesNaN, meanOfQueries
     // Memory and passes
     case writesOneRowTooMany, leavesAnElementUnwritten, overwritesLivingMatrix, roundsByBatch, roundsByPass
     case touchesNeighbours, mixesTickets
@@ -33,7 +33,7 @@ enum Fault: String, CaseIterable, Sendable {
             ["linear"]
         case .overwritesLivingMatrix: ["chain"]
         case .mixesTickets: ["lanes"]
-        case .dropsScale, .reversesBiasHeads, .seesTheFuture, .seesOtherSequences: ["attention"]
+        case .dropsScale, .reversesBiasHeads, .seesTheFuture, .seesOtherSequences, .repeatsNoQuery: ["attention"]
         case .dropsQueryBias, .dropsPoolPositions, .dropsOutputBias, .losesPooledRow: ["pooledAttention"]
         case .dropsConvolutionBias, .activatesBeforeResidual: ["convolution"]
         case .dropsClassToken, .shiftsPositions: ["patches"]
@@ -324,8 +324,10 @@ final class Mutant: Backend {
         _ = stored(y)
     }
 
-    func queryKeyValue(_ x: Matrix, _ queryKeyValue: QueryKeyValue) -> QueryKeyValueMatrix {
-        let result = reference.queryKeyValue(x, queryKeyValue)
+    func queryKeyValue(_ x: Matrix, rows: [Int]?, _ queryKeyValue: QueryKeyValue) -> QueryKeyValueMatrix {
+        var rows = rows
+        if fault == .repeatsNoQuery, let count = rows?.count { rows = (0..<count).map { $0 % x.rows } }
+        let result = reference.queryKeyValue(x, rows: rows, queryKeyValue)
         for matrix in [result.query, result.key, result.value] { _ = stored(matrix) }
         return result
     }

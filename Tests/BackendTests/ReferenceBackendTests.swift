@@ -123,7 +123,7 @@ private func close(_ values: [Float], _ expected: [Double]) -> Bool {
         return try pass { backend in
             let x = backend.upload(
                 Array(seq(5, 5, 4).floats().prefix(sequences.rows * 4)), rows: sequences.rows, columns: 4)
-            return backend.attention(backend.queryKeyValue(x, projection), sequences, mask: mask)
+            return backend.attention(backend.queryKeyValue(x, rows: nil, projection), sequences, mask: mask)
         }
     }
 

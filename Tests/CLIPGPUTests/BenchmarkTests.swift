@@ -23,3 +23,21 @@ import Testing
     let whole = try clip.benchmark(.text, batch: 1, seconds: 0.01)
     #expect(short.gigaoperations > 0 && short.gigaoperations < whole.gigaoperations / 2)
 }
+
+@Test("What sentences of a batch begin with is computed once, where that is worth it") func sharedBeginnings() throws {
+    let clip = try CLIP.load(device: .cpu)
+    func work(_ captions: [String]) throws -> Double {
+        try clip.benchmark(captions: captions, batch: captions.count, seconds: 0.01).gigaoperations
+    }
+    let (circle, square, other) = (
+        "a red circle and a small green square", "a red circle and a small green triangle",
+        "two blue squares below one large yellow circle"
+    )
+    let one = try work([circle])
+    // Nothing but the start in common: less than an eighth.
+    #expect(try abs(work([circle, other]) - one - work([other])) < 1e-9 * one)
+    // All but the last word and the end.
+    #expect(try work([circle, square]) < 1.5 * one)
+    // All: of the second, only the attention and the last block's row.
+    #expect(try work([circle, other, circle]) < 1.2 * one + work([other]))
+}

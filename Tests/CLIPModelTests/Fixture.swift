@@ -40,6 +40,19 @@ struct Fixture: CustomTestStringConvertible {
         return stride(from: 0, to: ids.count, by: tensor.shape[1]).map { Array(ids[$0..<($0 + tensor.shape[1])]) }
     }
 
+    /// Sentences that have beginnings of every length in common, in no order, some of them twice.
+    func sentencesThatBeginAlike() throws -> [[Int32]] {
+        let ids = try ids()
+        let (first, second) = (try #require(ids.first), try #require(ids.last))
+        var sentences = [second, first]
+        for place in first.indices.dropFirst().prefix(6) {
+            var changed = first
+            changed[place] = second[(place + 1) % second.count]
+            sentences += [changed, second, first]
+        }
+        return sentences
+    }
+
     func lengths() throws -> [Int] {
         try integers(tensor("inputs.lengths"))
     }

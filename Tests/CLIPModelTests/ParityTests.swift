@@ -6,6 +6,10 @@ import Testing
 
 @Suite("parity with transformers") struct ParityTests {
     static let detailed = [Fixture("tiny-quick-gelu"), Fixture("tiny-gelu")]
+    /// Under a causal mask; with a class token behind it; without one.
+    static let beginningAlike =
+        detailed
+        + ["open-clip-eos", "open-clip-causal-last", "open-clip-coca", "siglip"].map { Fixture($0) }
     static let all =
         detailed + [
             Fixture("tiny-quick-gelu-sharded", expected: "tiny-quick-gelu"), Fixture("tiny-quick-gelu-fp16"),
@@ -134,6 +138,14 @@ import Testing
         let shuffled = try device.encoder(model, .text).encodeTexts(ids.reversed() + ids)
         #expect(shuffled == separate.reversed().flatMap(\.self) + together)
         #expect(together.count == ids.count * columns)
+    }
+
+    @Test("sentences that begin alike get the bytes that each gets alone", arguments: ParityDevice.all, beginningAlike)
+    func beginningsInCommon(_ device: ParityDevice, _ fixture: Fixture) throws {
+        let encoder = try device.encoder(ModelCheckpoint.open(path: fixture.folder), .text)
+        let sentences = try fixture.sentencesThatBeginAlike()
+        let together = try encoder.encodeTexts(sentences)
+        #expect(try together == sentences.flatMap { try encoder.encodeTexts([$0]) })
     }
 
     @Test("a pass takes as many pictures as have the rows that the backend prefers at the model's width")

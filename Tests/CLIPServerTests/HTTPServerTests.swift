@@ -31,7 +31,8 @@ private final class Connection {
             }
         }
         try #require(status == 0)
-        var limit = timeval(tv_sec: 20, tv_usec: 0)
+        // Long: on a busy machine the server gets its turn when tests that compute have had theirs.
+        var limit = timeval(tv_sec: 600, tv_usec: 0)
         setsockopt(descriptor, SOL_SOCKET, SO_RCVTIMEO, &limit, socklen_t(MemoryLayout<timeval>.size))
     }
 
@@ -39,13 +40,14 @@ private final class Connection {
 
     func write(_ text: String) { _ = text.withCString { send(descriptor, $0, strlen($0), Int32(MSG_NOSIGNAL)) } }
 
-    /// What comes until the server closes, or until `end` has come.
+    /// What comes until the server closes, or until `end` has come; "silence", where neither happens.
     func read(until end: String? = nil) -> String {
         var bytes: [UInt8] = []
         var buffer = [UInt8](repeating: 0, count: 4096)
         while true {
             let count = recv(descriptor, &buffer, buffer.count, 0)
-            if count <= 0 { break }
+            if count < 0 { return "silence" }
+            if count == 0 { break }
             bytes += buffer[..<count]
             if let end, String(decoding: bytes, as: UTF8.self).hasSuffix(end) { break }
         }
@@ -147,8 +149,7 @@ struct HTTPServerTests {
 
     @Test("At the end, what was asked is answered; silent connections and half a request do not hold it up")
     func end() async throws {
-        let start = ContinuousClock.now
-        try await withServer(delay: 1) { port, stop in
+        try await withServer(idleSeconds: 100_000, delay: 1) { port, stop in
             let silent = try Connection(port: port)
             let half = try Connection(port: port)
             half.write("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nab")
@@ -161,7 +162,6 @@ struct HTTPServerTests {
             #expect(silent.read().isEmpty)
             #expect(half.read().isEmpty)
         }
-        #expect(ContinuousClock.now - start < .seconds(20))
     }
 
     @Test("A port that is taken is said")

@@ -374,9 +374,11 @@ package final class CPUBackend: Backend {
     }
 
     package func queryKeyValue(
-        _ x: CPUMatrix, _ queryKeyValue: CPUQueryKeyValue
+        _ x: CPUMatrix, rows: [Int]?, _ queryKeyValue: CPUQueryKeyValue
     ) throws(BackendError) -> QueryKeyValueMatrix {
-        QueryKeyValueMatrix(try linear(x, queryKeyValue.linear), queryKeyValue.shape)
+        var matrix = try linear(x, queryKeyValue.linear)
+        if let rows { matrix = try selectRows(matrix, rows) }
+        return QueryKeyValueMatrix(matrix, queryKeyValue.shape)
     }
 
     package func attention(

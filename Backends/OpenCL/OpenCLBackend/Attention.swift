@@ -102,16 +102,19 @@ extension OpenCLBackend {
     }
 
     package func queryKeyValue(
-        _ x: OpenCLMatrix, _ queryKeyValue: OpenCLQueryKeyValue
+        _ x: OpenCLMatrix, rows: [Int]?, _ queryKeyValue: OpenCLQueryKeyValue
     ) throws(BackendError) -> OpenCLQueryKeyValueMatrix {
         let shape = queryKeyValue.shape
         let (keys, values) = (shape.heads * shape.keyWidth, shape.heads * shape.valueWidth)
         if queryKeyValue.product.layout == .matrix {
-            let all = try matrix(rows: x.rows, columns: 2 * keys + values)
+            var all = try matrix(rows: x.rows, columns: 2 * keys + values)
             try product(try normed(x, queryKeyValue.norm), queryKeyValue.product, into: all)
+            if let rows { all = try selectRows(all, rows) }
             return OpenCLQueryKeyValueMatrix(
-                shape: shape, rows: x.rows, queriesAndValues: all, keys: nil, keysPitch: 0)
+                shape: shape, rows: all.rows, queriesAndValues: all, keys: nil, keysPitch: 0)
         }
+        // Transposed keys are not selected: here, rows that are wanted more than once are computed as often.
+        let x = if let rows { try selectRows(x, rows) } else { x }
         let rows = try matrix(rows: x.rows, columns: keys + values)
         var keysPitch = (x.rows + Self.keySlack + 15) / 16 * 16
         if keysPitch * elementSize % 4096 == 0 { keysPitch += 64 / elementSize }
