@@ -78,13 +78,22 @@ public struct EmbeddingCollection: Sendable {
     static let tensorName = "embeddings"
     static let namesSuffix = ".inputs.jsonl"
 
-    /// One row as the file has it.
-    func row(_ index: Int) -> [Float] {
-        [Float](unsafeUninitializedCapacity: dimension) { buffer, initialized in
-            copy(index..<(index + 1), into: UnsafeMutableBufferPointer(rebasing: buffer[..<dimension]))
-            initialized = dimension
+    /// Rows as the file has them.
+    public func rows(_ range: Range<Int>) -> Embeddings {
+        let values = [Float](unsafeUninitializedCapacity: range.count * dimension) { buffer, initialized in
+            initialized = range.count * dimension
+            copy(range, into: UnsafeMutableBufferPointer(rebasing: buffer[..<initialized]))
         }
+        return Embeddings(values: values, dimension: dimension)
     }
+
+    /// What a row was made from, as `embed` names it; `FILE[row]` where no `FILE.inputs.jsonl` says.
+    ///
+    /// - Throws: `CLIPError` with the code `.input` where that file is damaged.
+    public func input(_ row: Int) throws -> String { try names?.name(row) ?? "\(path)[\(row)]" }
+
+    /// One row as the file has it.
+    func row(_ index: Int) -> [Float] { rows(index..<(index + 1)).values }
 
     private func copy(_ range: Range<Int>, into buffer: UnsafeMutableBufferPointer<Float>) {
         rows.withBytes { bytes in
@@ -138,7 +147,7 @@ public struct EmbeddingCollection: Sendable {
         return try best.withLock(\.self).map { ranking in
             try ranking.entries.map { entry in
                 Match(
-                    row: entry.row, input: try names?.name(entry.row) ?? "\(path)[\(entry.row)]",
+                    row: entry.row, input: try input(entry.row),
                     cosine: max(-1, min(1, entry.cosine)))
             }
         }

@@ -81,6 +81,19 @@ public struct ZeroShotClassifier: Sendable {
 }
 
 extension ZeroShotClassifier {
+    /// Keeps labels and vectors in a `.safetensors`, with `PATH.inputs.jsonl` beside it, as `embed` writes sentences;
+    /// `CLIP.zeroShotClassifier(contentsOf:)` reads them.
+    ///
+    /// - Parameter model: what the file names as its model; see `CLIP.recordedName(of:)`.
+    /// - Throws: `CLIPError` with the code `.output`.
+    public func write(to path: String, model: String) throws {
+        let writer = try EmbeddingWriter(
+            path: path, format: .safetensors, dimension: vectors.dimension, metadata: [("model", model)])
+        defer { writer.abandon() }  // Nothing, once it is finished.
+        for (index, label) in labels.enumerated() { try writer.append(vectors[index], input: label, kind: .text) }
+        try writer.finish()
+    }
+
     /// The template of OpenAI's first example.
     public static let defaultTemplate = "a photo of a {}"
 
@@ -153,6 +166,40 @@ extension CLIP {
             try progress(done)
         }
         return means.classifier(information)
+    }
+}
+
+extension CLIP {
+    /// A classifier of vectors that are there already: those that `ZeroShotClassifier.write(to:model:)` kept, or any rows
+    /// of this model's with their names beside them. The text tower is not needed.
+    ///
+    /// - Throws: `CLIPError` with the code `.input` for a file of no rows, without names, of another dimension, or with numbers
+    ///   that are no vectors' directions.
+    public func zeroShotClassifier(contentsOf collection: EmbeddingCollection) throws -> ZeroShotClassifier {
+        let path = collection.path
+        guard collection.count > 0, collection.names != nil else {
+            throw CLIPError(
+                .input,
+                collection.count == 0
+                    ? "\(path) holds no rows: expected a vector for each label."
+                    : "\(path)\(EmbeddingCollection.namesSuffix) is missing, which says what the labels are.")
+        }
+        guard collection.dimension == embeddingDimension else {
+            throw CLIPError(
+                .input,
+                "\(path) has vectors of \(collection.dimension) numbers, and the model's have \(embeddingDimension): another "
+                    + "model made them\(collection.metadata["model"].map { " (\($0))" } ?? "").")
+        }
+        var rows = collection.rows(0..<collection.count)
+        let lengths = (0..<rows.count).map { rows[$0].reduce(0) { $0 + $1 * $1 }.squareRoot() }
+        if let bad = lengths.firstIndex(where: { !($0 > 0) || !$0.isFinite }) {
+            throw CLIPError(
+                .input, "\(path) holds in row \(bad) what is no direction: expected finite numbers, not all zero.")
+        }
+        // Vectors of unit length stay as they are, to the bit.
+        if lengths.contains(where: { abs($0 - 1) > 1e-5 }) { rows = rows.normalized() }
+        return ZeroShotClassifier(
+            labels: try (0..<collection.count).map(collection.input), vectors: rows, information: information)
     }
 }
 

@@ -22,8 +22,8 @@ struct Evaluate: ParsableCommand {
     @Option(
         name: .long,
         help: ArgumentHelp(
-            "A file with a label for each subfolder, one a line, in the order of the subfolders' names, or imagenet for the "
-                + "names of ImageNet's 1000 classes.", valueName: "file"))
+            "A file with a label for each subfolder, one a line, in the order of the subfolders' names; imagenet for the "
+                + "names of ImageNet's 1000 classes; or what --save-labels kept.", valueName: "file"))
     var labels: String?
 
     @Option(
@@ -47,10 +47,7 @@ struct Evaluate: ParsableCommand {
     func run() throws {
         let folders = try givenRightly { try ClassFolders(contentsOf: folder) }
         let labels = try allLabels(folders)
-        let sentences = try templates.all()
-        let clip = try compute.load(model)
-        let classifier = try templates.classifier(
-            clip, labels: labels, templates: sentences, batchSize: compute.batchSize)
+        let (clip, classifier) = try templates.classifier(labels, model, compute)
         var accuracy = ZeroShotAccuracy(classes: labels.count, top: top)
         let failed = try compute.embed(folders.inputs, clip, pictures.preparation, showsProgress: true) {
             result, image in
@@ -58,13 +55,13 @@ struct Evaluate: ParsableCommand {
             accuracy.count(try classifier.cosines(of: image)[0], of: expected)
         }
         if accuracy.pictures == 0 { throw Failure(.someFailed, "\(folder) holds no picture that could be embedded.") }
-        try report(accuracy, labels, failed)
+        try report(accuracy, classifier.labels, failed)
         if failed > 0 { throw Failure(.someFailed) }
     }
 
-    private func allLabels(_ folders: ClassFolders) throws -> [String] {
-        guard let source = labels else { return folders.labels }
-        let labels = try givenRightly { try ZeroShotClassifier.labels(source) }
+    private func allLabels(_ folders: ClassFolders) throws -> Labels {
+        guard let source = labels else { return .words(folders.labels) }
+        let labels = try templates.labels(source)
         guard labels.count == folders.names.count else {
             throw Failure(
                 .usage,

@@ -96,6 +96,30 @@ struct ComputeOptions: ParsableArguments {
         try load(model.resolved(), model, towers: towers)
     }
 
+    /// The same, where there are vectors: without a model in the options the one that made them, as the file says, is loaded.
+    ///
+    /// - Returns: how a file of vectors names the model, too.
+    func load(
+        _ model: ModelOptions, beside collections: [EmbeddingCollection], towers: CLIP.Towers
+    ) throws -> (clip: CLIP, recorded: String) {
+        let made = collections.compactMap { file in file.metadata["model"].map { (file: file.path, model: $0) } }
+        var recorded = model.recorded
+        let clip: CLIP
+        if let first = made.first, model.model == nil {
+            recorded = first.model
+            Terminal.say("model: \(recorded), which made \(first.file)")
+            clip = try load(CLIP.model(recordedAs: recorded), model, towers: towers)
+        } else {
+            clip = try load(model, towers: towers)
+        }
+        for other in made where other.model != recorded {
+            Terminal.say(
+                "warning: \(other.file) was made with \(other.model); vectors of unlike models mean nothing to each other."
+            )
+        }
+        return (clip, recorded)
+    }
+
     /// The same, of a model that is named elsewhere than in the options.
     func load(_ name: String?, _ model: ModelOptions, towers: CLIP.Towers) throws -> CLIP {
         let display = DownloadDisplay()
@@ -158,6 +182,19 @@ struct LengthOptions: ParsableArguments {
     var truncate = false
 }
 
+/// Labels in words, or vectors of theirs.
+enum Labels {
+    case words([String])
+    case vectors(EmbeddingCollection)
+
+    var count: Int {
+        switch self {
+        case .words(let labels): labels.count
+        case .vectors(let file): file.count
+        }
+    }
+}
+
 /// How labels become vectors.
 struct TemplateOptions: ParsableArguments {
     @Option(
@@ -174,29 +211,71 @@ struct TemplateOptions: ParsableArguments {
             valueName: "set"))
     var templates: String?
 
+    @Option(
+        name: .long,
+        help: ArgumentHelp(
+            "Keep the labels' vectors in a .safetensors, which --labels takes: so they are computed once.",
+            valueName: "file"))
+    var saveLabels: String?
+
     @OptionGroup var length: LengthOptions
 
+    func validate() throws {
+        if let saveLabels, !saveLabels.hasSuffix(".safetensors") {
+            throw ValidationError("--save-labels takes a file that ends in .safetensors, not \(saveLabels).")
+        }
+    }
+
     /// All that were given, else the default.
-    func all() throws -> [String] {
+    private func all() throws -> [String] {
         var all = template
         if let templates { all += try givenRightly { try ZeroShotClassifier.templates(templates) } }
         return all.isEmpty ? [ZeroShotClassifier.defaultTemplate] : all
     }
 
-    /// The labels' vectors, with a line that counts sentences: there may be many.
+    /// What --labels names: a file of vectors, or labels in words.
+    func labels(_ source: String) throws -> Labels {
+        guard source.hasSuffix(".safetensors") else {
+            return .words(try givenRightly { try ZeroShotClassifier.labels(source) })
+        }
+        if !template.isEmpty || templates != nil || saveLabels != nil {
+            throw Failure(
+                .usage,
+                "\(source) holds vectors, which are made already: leave --template, --templates and --save-labels out.")
+        }
+        return .vectors(try givenRightly { try EmbeddingCollection(contentsOf: source) })
+    }
+
+    /// Loads the model and makes the labels' vectors, with a line that counts sentences, since there may be many; or takes
+    /// those that were kept.
+    ///
+    /// - Parameter collections: whose rows are to be classified; with these alone (`hasPictures` false) the image tower
+    ///   has nothing to do.
     func classifier(
-        _ clip: CLIP, labels: [String], templates: [String], batchSize: Int?
-    ) throws -> ZeroShotClassifier {
-        let total = labels.count * templates.count
-        var progress = Progress { total }
-        defer { progress.clear() }
-        return try givenRightly {
-            try clip.zeroShotClassifier(
-                labels: labels, templates: templates, truncate: length.truncate, batchSize: batchSize
-            ) { _ in
-                try Interruption.check()
-                progress.advance(failed: false)
+        _ labels: Labels, of collections: [EmbeddingCollection] = [], hasPictures: Bool = true, _ model: ModelOptions,
+        _ compute: ComputeOptions
+    ) throws -> (clip: CLIP, classifier: ZeroShotClassifier) {
+        let towers: CLIP.Towers = hasPictures ? .image : []
+        switch labels {
+        case .vectors(let file):
+            let (clip, _) = try compute.load(model, beside: [file] + collections, towers: towers)
+            return (clip, try givenRightly { try clip.zeroShotClassifier(contentsOf: file) })
+        case .words(let labels):
+            let sentences = try all()
+            let (clip, recorded) = try compute.load(model, beside: collections, towers: towers.union(.text))
+            let total = labels.count * sentences.count
+            var progress = Progress { total }
+            defer { progress.clear() }
+            let classifier = try givenRightly {
+                try clip.zeroShotClassifier(
+                    labels: labels, templates: sentences, truncate: length.truncate, batchSize: compute.batchSize
+                ) { _ in
+                    try Interruption.check()
+                    progress.advance(failed: false)
+                }
             }
+            if let saveLabels { try classifier.write(to: saveLabels, model: recorded) }
+            return (clip, classifier)
         }
     }
 }

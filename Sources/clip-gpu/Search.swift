@@ -42,26 +42,11 @@ struct Search: ParsableCommand {
         if sentences.text.isEmpty && image.isEmpty {
             throw Failure(.usage, "nothing to look for: give at least one --text or --image.")
         }
-        let collection: EmbeddingCollection
-        do {
-            collection = try EmbeddingCollection(contentsOf: file)
-        } catch let error as CLIPError {
-            throw Failure(.usage, error.description)
-        }
+        let collection = try givenRightly { try EmbeddingCollection(contentsOf: file) }
         var towers: CLIP.Towers = []
         if !sentences.text.isEmpty { towers.insert(.text) }
         if !image.isEmpty { towers.insert(.image) }
-        let clip: CLIP
-        if let recorded = collection.metadata["model"], model.model == nil {
-            Terminal.say("model: \(recorded), which made \(file)")
-            clip = try compute.load(CLIP.model(recordedAs: recorded), model, towers: towers)
-        } else {
-            clip = try compute.load(model, towers: towers)
-            if let recorded = collection.metadata["model"], recorded != model.recorded {
-                Terminal.say(
-                    "warning: \(file) was made with \(recorded); vectors of unlike models mean nothing to each other.")
-            }
-        }
+        let (clip, _) = try compute.load(model, beside: [collection], towers: towers)
         var options = pictures.preparation
         options.truncatesText = sentences.truncate
         let inputs = EmbeddingInputs(paths: image, texts: sentences.text)

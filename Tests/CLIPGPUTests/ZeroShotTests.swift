@@ -111,6 +111,34 @@ private func refusal(_ body: () throws -> Void) -> String? {
         #expect(spelt.vectors == filled.vectors)
     }
 
+    @Test("Vectors that were kept are taken as they are; others are brought to unit length, or refused")
+    func kept() throws {
+        let clip = try CLIP.load(device: .cpu, towers: .text)
+        let made = try clip.zeroShotClassifier(labels: ["red circle", "blue heart", "red circle"])
+        let folder = try TemporaryFolder()
+        let path = folder.path + "/labels.safetensors"
+        try made.write(to: path, model: "some/model")
+        let collection = try EmbeddingCollection(contentsOf: path)
+        #expect(collection.metadata["model"] == "some/model")
+        let kept = try clip.zeroShotClassifier(contentsOf: collection)
+        #expect(kept.labels == made.labels && kept.vectors == made.vectors)
+
+        func classifier(_ rows: [[Float]]) throws -> ZeroShotClassifier {
+            let path = folder.path + "/rows.safetensors"
+            let writer = try EmbeddingWriter(path: path, format: .safetensors, dimension: rows.first?.count ?? 96)
+            for (index, row) in rows.enumerated() { try writer.append(row[...], input: "\(index)", kind: .text) }
+            try writer.finish()
+            return try clip.zeroShotClassifier(contentsOf: EmbeddingCollection(contentsOf: path))
+        }
+        let unit = Array(made.vectors[1])
+        let scaled = try classifier([unit.map { $0 * 7 }, unit])
+        #expect(scaled.labels == ["0", "1"])
+        #expect(worst(Array(scaled.vectors[0]), unit) < 1e-6 && worst(Array(scaled.vectors[1]), unit) < 1e-6)
+        #expect(refusal { _ = try classifier([unit, [Float](repeating: 0, count: 96)]) }?.contains("row 1") == true)
+        #expect(refusal { _ = try classifier([[1, 0, 0]]) }?.contains("3 numbers") == true)
+        #expect(refusal { _ = try classifier([]) }?.contains("no rows") == true)
+    }
+
     @Test("A service's classifier is the same")
     func service() async throws {
         let labels = ["red circle", "blue heart"]

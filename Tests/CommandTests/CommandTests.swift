@@ -178,6 +178,9 @@ struct CommandTests {
             ["classify", "x.jpg", "--label", "a", "--template", "a photo", "--device", "cpu"],
             ["classify", "x.jpg", "--label", "a", "--templates", "opnai"],
             ["classify", "-", "--label", "a", "--device", "cpu"],
+            ["classify", "x.jpg", "--label", "a", "--save-labels", "x.npy"],
+            ["classify", "/nowhere.safetensors", "--label", "a"],
+            ["classify", "x.jpg", "--labels", "/nowhere.safetensors"],
             ["evaluate"], ["evaluate", "/nowhere"], ["evaluate", samples], ["evaluate", samples, "--top", "1"],
         ])
     func usage(arguments: [String]) throws {
@@ -516,6 +519,42 @@ struct CommandTests {
             #expect(simple.count == 1 && simple[0]["cosines"] as? [Double] != plain)
             let imageNet = try objects([pictures[0], "--labels", "imagenet"])
             #expect((imageNet[0]["labels"] as? [String])?.count == 5)
+        }
+    }
+
+    @Test("classify: labels' vectors are kept and taken again; pictures' vectors are classified as the pictures are")
+    func classifyKept() throws {
+        try inFolder { folder in
+            let (labels, index) = (folder + "/labels.safetensors", folder + "/index.safetensors")
+            func classify(_ arguments: [String], status: Int32 = 0) throws -> (output: String, errors: String) {
+                let result = try run(["classify"] + arguments + ["--device", "cpu"])
+                #expect(result.status == status)
+                return (result.output, result.errors)
+            }
+            let made = try classify([samples] + Self.coloured + ["--save-labels", labels, "--json"]).output
+            #expect(made.split(separator: "\n").count == 9)
+            let kept = try classify([samples, "--labels", labels, "--json"])
+            #expect(kept.output == made)
+            #expect(kept.errors.contains("model: built-in demonstration model, which made \(labels)"))
+
+            #expect(try run(["index", samples, "--output", index, "--device", "cpu"]).status == 0)
+            #expect(try classify([index] + Self.coloured + ["--json"]).output == made)
+            // Between pictures, in the order given.
+            let star = samples + "/white-star.png"
+            let mixed = try classify([star, index, star, "--labels", labels, "--json"]).output
+            let line = try classify([star, "--labels", labels, "--json"]).output
+            #expect(mixed == line + made + line)
+
+            for arguments in [
+                ["--template", "a {}"], ["--templates", "simple"], ["--save-labels", labels], ["--label", "a"],
+            ] {
+                #expect(
+                    try classify([star, "--labels", labels] + arguments, status: 2).errors.contains("holds"))
+            }
+            let accuracy = try run(["evaluate", folder, "--labels", labels, "--device", "cpu"])
+            #expect(accuracy.status == 2)  // No subfolders.
+            try FileManager.default.removeItem(atPath: labels + ".inputs.jsonl")
+            #expect(try classify([star, "--labels", labels], status: 2).errors.contains(".inputs.jsonl is missing"))
         }
     }
 
