@@ -42,7 +42,10 @@ struct TextTower<B: Backend> {
     ) throws -> B.Matrix {
         let sequences = Sequences(of: sentences)
         var (ids, positions) = (sentences.flatMap(\.ids), sentences.flatMap(\.positions))
-        let shared = sharesRows && observer == nil ? SharedRows(of: sentences) : nil
+        let shared =
+            sharesRows && observer == nil
+            ? SharedRows(
+                of: sentences, saving: SharedRows.worthwhileShare(on: backend.device.kind)) : nil
         if let shared { (ids, positions) = (shared.origins.map { ids[$0] }, shared.origins.map { positions[$0] }) }
         var x = try backend.tokens(ids, positions: positions, tokens)  // [all tokens, width]
         if let preNorm { try backend.norm(x, preNorm) }

@@ -31,10 +31,10 @@ import Testing
     }
     let (circle, square, other) = (
         "a red circle and a small green square", "a red circle and a small green triangle",
-        "two blue squares below one large yellow circle"
+        "two blue squares below one large yellow circle and beside three white stars and one cross"
     )
     let one = try work([circle])
-    // Nothing but the start in common: less than an eighth.
+    // Nothing but the start in common, less than a sixteenth of all.
     #expect(try abs(work([circle, other]) - one - work([other])) < 1e-9 * one)
     // All but the last word and the end.
     #expect(try work([circle, square]) < 1.5 * one)
