@@ -163,7 +163,7 @@ public struct CollectionUpdate: Sendable {
         }
 
         try clip.embed(
-            ChangedInputs(inputs: inputs.makeIterator(), plan: plan), batchSize: batchSize, options: options,
+            ChangedInputs(inputs, plan), batchSize: batchSize, options: options,
             shouldStop: shouldStop
         ) { result in
             let stamp = try keepUpToNext()
@@ -202,22 +202,41 @@ public struct CollectionUpdate: Sendable {
         let known: [String: Known]
         var entries = Queue<Entry>()
 
+        /// Of the file asked for last: an archive's members come one after the other.
+        private var last: (path: String, stamp: FileStamp?)?
+
         init(known: [String: Known]) { self.known = known }
+
+        func stamp(of path: String) -> FileStamp? {
+            if let last, last.path == path { return last.stamp }
+            let stamp = FileStamp(path: path)
+            last = (path, stamp)
+            return stamp
+        }
+
+        /// Whether there is a row of this input, made from the file as it is now; it is then written.
+        func keeps(_ name: String, _ stamp: FileStamp?) -> Bool {
+            guard let stamp, let known = known[name], known.stamp == stamp else { return false }
+            entries.append(.old(row: known.row, name: name, stamp))
+            return true
+        }
     }
 
     /// The inputs that must be embedded.
     private struct ChangedInputs: Sequence, IteratorProtocol {
-        var inputs: EmbeddingInputs.Iterator
-        let plan: Plan
+        private var inputs: EmbeddingInputs.Iterator
+        private let plan: Plan
+
+        init(_ inputs: EmbeddingInputs, _ plan: Plan) {
+            self.inputs = inputs.makeIterator()
+            self.plan = plan
+            self.inputs.passesOver = { name, archive in plan.keeps(name, plan.stamp(of: archive)) }
+        }
 
         mutating func next() -> EmbeddingInput? {
             while let input = inputs.next() {
-                var stamp: FileStamp?
-                if case .file(let path) = input.content { stamp = FileStamp(path: path) }
-                if let stamp, let known = plan.known[input.name], known.stamp == stamp {
-                    plan.entries.append(.old(row: known.row, name: input.name, stamp))
-                    continue
-                }
+                let stamp = input.file.flatMap(plan.stamp)
+                if plan.keeps(input.name, stamp) { continue }
                 plan.entries.append(.new(stamp))
                 return input
             }

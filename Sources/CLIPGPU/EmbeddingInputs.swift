@@ -35,11 +35,19 @@ public struct EmbeddingInput: Sendable {
     /// Which tower it goes through.
     public let kind: Kind
     package let content: Content
+    /// The file that holds it, where there is one: its own, or the archive or tensor that it is part of.
+    let file: String?
 
-    init(name: String, kind: Kind, content: Content) {
+    init(name: String, kind: Kind, content: Content, file: String? = nil) {
         self.name = name
         self.kind = kind
         self.content = content
+        self.file = file
+    }
+
+    /// Something that the caller named, and why it cannot be.
+    static func failure(_ name: String, _ kind: Kind, _ sentence: String) -> EmbeddingInput {
+        EmbeddingInput(name: name, kind: kind, content: .failure(CLIPError(.input, sentence)))
     }
 
     /// A sentence.
@@ -49,7 +57,7 @@ public struct EmbeddingInput: Sendable {
 
     /// A picture file.
     public static func image(contentsOf path: String) -> EmbeddingInput {
-        EmbeddingInput(name: path, kind: .image, content: .file(path: path))
+        EmbeddingInput(name: path, kind: .image, content: .file(path: path), file: path)
     }
 }
 
@@ -109,6 +117,8 @@ public struct EmbeddingInputs: Sequence, Sendable {
         private var tensor: (file: StoredTensor, path: String, next: Int, count: Int)?
         private var pathLines: LineReader?
         private var textLines: LineReader?
+        /// Asked for each picture of an archive before it is read: one that the caller wants to pass over is not.
+        var passesOver: (_ name: String, _ archive: String) -> Bool = { _, _ in false }
 
         init(_ inputs: EmbeddingInputs) {
             paths = inputs.paths[...]
@@ -143,7 +153,7 @@ public struct EmbeddingInputs: Sequence, Sendable {
                 guard let path = textFiles.popFirst() else { return nil }
                 textLines = LineReader(path: path == "-" ? nil : path)
                 if textLines == nil {
-                    return failure(path, .text, "\(path) cannot be read: \(describe(errno: errno)).")
+                    return .failure(path, .text, "\(path) cannot be read: \(describe(errno: errno)).")
                 }
             }
         }
@@ -158,11 +168,11 @@ public struct EmbeddingInputs: Sequence, Sendable {
                     return .image(contentsOf: path)
                 case .failure(let path, let code):
                     folder = (walk, found + 1)
-                    return failure(path, .image, "\(path) cannot be read: \(describe(errno: code)).")
+                    return .failure(path, .image, "\(path) cannot be read: \(describe(errno: code)).")
                 case nil:
                     folder = nil
                     if found == 0 {
-                        return failure(
+                        return .failure(
                             walk.root, .image,
                             "\(walk.root) holds no pictures: expected files ending in .jpg, .png, .webp or .gif.")
                     }
@@ -170,27 +180,33 @@ public struct EmbeddingInputs: Sequence, Sendable {
             }
             if let (reader, path, found) = archive {
                 do throws(TarError) {
-                    if let member = try reader.next(where: isPicture) {
-                        archive = (reader, path, found + 1)
+                    var found = found
+                    let member = try reader.next { name in
+                        guard isPicture(name) else { return false }
+                        found += 1
+                        return !passesOver(path + "/" + name, path)
+                    }
+                    if let member {
+                        archive = (reader, path, found)
                         return EmbeddingInput(
-                            name: path + "/" + member.name, kind: .image, content: .bytes(member.bytes))
+                            name: path + "/" + member.name, kind: .image, content: .bytes(member.bytes), file: path)
                     }
                     archive = nil
                     if found == 0 {
-                        return failure(
+                        return .failure(
                             path, .image,
                             "\(path) holds no pictures: expected members ending in .jpg, .png, .webp or .gif.")
                     }
                 } catch {
                     archive = nil
-                    return failure(path, .image, error.description)
+                    return .failure(path, .image, error.description)
                 }
             }
             if let (file, path, index, count) = tensor {
                 if index < count {
                     tensor = (file, path, index + 1, count)
                     return EmbeddingInput(
-                        name: "\(path)[\(index)]", kind: .image, content: .pixels(file, index: index))
+                        name: "\(path)[\(index)]", kind: .image, content: .pixels(file, index: index), file: path)
                 }
                 tensor = nil
             }
@@ -208,7 +224,7 @@ public struct EmbeddingInputs: Sequence, Sendable {
                     archive = (try TarArchive(path: path), path, 0)
                     return nil
                 } catch {
-                    return failure(path, .image, error.description)
+                    return .failure(path, .image, error.description)
                 }
             }
             if isTensor(path) {
@@ -216,7 +232,7 @@ public struct EmbeddingInputs: Sequence, Sendable {
                     let file = try Numpy.open(path: path)
                     let shape = file.shape
                     guard shape.count == 3 || shape.count == 4, shape[shape.count - 3] == 3, file.type != .uint8 else {
-                        return failure(
+                        return .failure(
                             path, .image,
                             "\(path) holds \(file.type.rawValue) of the shape \(shape): expected floats as [n, 3, height, width] or [3, height, width], "
                                 + "as `clip-gpu preprocess` writes them.")
@@ -224,25 +240,21 @@ public struct EmbeddingInputs: Sequence, Sendable {
                     tensor = (file, path, 0, shape.count == 4 ? shape[0] : 1)
                     return nil
                 } catch {
-                    return failure(path, .image, error.description + ".")
+                    return .failure(path, .image, error.description + ".")
                 }
             }
             return .image(contentsOf: path)
         }
-
-        private func failure(_ name: String, _ kind: EmbeddingInput.Kind, _ sentence: String) -> EmbeddingInput {
-            EmbeddingInput(name: name, kind: kind, content: .failure(CLIPError(.input, sentence)))
-        }
     }
 }
 
-private func ending(_ path: String) -> String {
+func ending(_ path: String) -> String {
     guard let dot = path.utf8.lastIndex(of: UInt8(ascii: ".")) else { return "" }
     return String(path[path.index(after: dot)...]).lowercased()
 }
 
-private func isPicture(_ path: String) -> Bool { EmbeddingInputs.pictureEndings.contains(ending(path)) }
-private func isArchive(_ path: String) -> Bool { ending(path) == "tar" }
+func isPicture(_ path: String) -> Bool { EmbeddingInputs.pictureEndings.contains(ending(path)) }
+func isArchive(_ path: String) -> Bool { ending(path) == "tar" }
 private func isTensor(_ path: String) -> Bool { ending(path) == "npy" }
 
 func isDirectory(_ path: String) -> Bool {

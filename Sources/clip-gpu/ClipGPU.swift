@@ -16,7 +16,7 @@ struct ClipGPU: ParsableCommand {
             """,
         version: clipGPUVersion,
         subcommands: [
-            Embed.self, Index.self, Search.self, Serve.self, Similarity.self, Classify.self, Evaluate.self,
+            Embed.self, Index.self, Search.self, Serve.self, Similarity.self, Score.self, Classify.self, Evaluate.self,
             Tokenize.self, Preprocess.self, Inspect.self, Models.self, Download.self, Devices.self, Bench.self,
             Tune.self,
         ])

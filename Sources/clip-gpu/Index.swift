@@ -7,8 +7,8 @@ struct Index: ParsableCommand {
     static let configuration = CommandConfiguration(
         abstract: "Keep a file of pictures' vectors up to date, for search.",
         discussion: """
-            OUTPUT is what `clip-gpu embed` writes, with the size and time of each picture's file noted beside it. Run again, it \
-            embeds what is new or changed, keeps the rows of what is not, and drops those of what is gone. Another model, \
+            OUTPUT is what `clip-gpu embed` writes, with the size and time of each picture's file (or archive) noted beside it. \
+            Run again, it embeds what is new or changed, keeps the rows of what is not, and drops those of what is gone. Another model, \
             precision or setting makes all of it anew. Interrupted, it keeps what was computed.
 
             Examples:
@@ -18,8 +18,8 @@ struct Index: ParsableCommand {
 
     @Argument(
         help: ArgumentHelp(
-            "All that the file is to hold: pictures, folders, .tar archives (their members are embedded each time), or - for "
-                + "paths on standard input.", valueName: "input"))
+            "All that the file is to hold: pictures, folders, .npy files of pixels, .tar archives, or - for paths on standard "
+                + "input.", valueName: "input"))
     var inputs: [String] = []
 
     @Option(name: .long, help: ArgumentHelp("The file, a .safetensors; made where there is none.", valueName: "file"))

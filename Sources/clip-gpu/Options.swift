@@ -166,6 +166,39 @@ struct ComputeOptions: ParsableArguments {
     }
 }
 
+extension ComputeOptions {
+    /// The same for pairs: hands over both vectors of each.
+    ///
+    /// - Returns: how many failed.
+    func embedPairs(
+        _ pairs: EmbeddingPairs, _ clip: CLIP, _ options: PreparationOptions, truncate: Bool,
+        onVectors: (PairResult, (image: ArraySlice<Float>, text: ArraySlice<Float>)) throws -> Void
+    ) throws -> Int {
+        var options = options
+        options.truncatesText = truncate
+        var progress = Progress { nil }
+        try clip.embed(
+            pairs: pairs, batchSize: batchSize, options: options, shouldStop: { Interruption.happened }
+        ) { result in
+            switch result.embeddings {
+            case .failure(let error):
+                progress.clear()
+                Terminal.say("failed: \(error.description)")
+            case .success(let vectors):
+                guard vectors.image.allSatisfy(\.isFinite), vectors.text.allSatisfy(\.isFinite) else {
+                    throw Failure(.device, "the device computed numbers for \(result.name) that are not finite.")
+                }
+                try onVectors(result, vectors)
+            }
+            progress.advance(failed: (try? result.embeddings.get()) == nil)
+        }
+        progress.clear()
+        try Interruption.check()
+        if progress.done == 0 { throw Failure(.usage, "nothing to do: there are no pairs.") }
+        return progress.failed
+    }
+}
+
 struct SentenceOptions: ParsableArguments {
     @Option(
         name: .long, parsing: .unconditionalSingleValue,
@@ -226,6 +259,9 @@ struct TemplateOptions: ParsableArguments {
         }
     }
 
+    /// Whether anything is said of labels.
+    var areGiven: Bool { !template.isEmpty || templates != nil || saveLabels != nil }
+
     /// All that were given, else the default.
     private func all() throws -> [String] {
         var all = template
@@ -238,7 +274,7 @@ struct TemplateOptions: ParsableArguments {
         guard source.hasSuffix(".safetensors") else {
             return .words(try givenRightly { try ZeroShotClassifier.labels(source) })
         }
-        if !template.isEmpty || templates != nil || saveLabels != nil {
+        if areGiven {
             throw Failure(
                 .usage,
                 "\(source) holds vectors, which are made already: leave --template, --templates and --save-labels out.")

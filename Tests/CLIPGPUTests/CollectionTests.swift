@@ -187,4 +187,58 @@ private func save(_ rows: [Float], dimension: Int, to path: String, names: [Stri
             try CollectionUpdate(path: folder.path + "/c.npy", inputs: EmbeddingInputs(paths: [pictures]), model: "m")
         }
     }
+
+    @Test("Members of an archive and pictures of a tensor keep their rows while the file is as it was")
+    func archives() throws {
+        let folder = try TemporaryFolder()
+        func sample(_ name: String) throws -> [UInt8] {
+            Array(try Data(contentsOf: URL(fileURLWithPath: Self.samples + "/" + name)))
+        }
+        let (star, heart, circle) = (
+            try sample("white-star.png"), try sample("blue-heart.png"), try sample("red-circle.png")
+        )
+        let archive = try folder.write(
+            "a.tar", tar([("1.png", star), ("1.txt", [1]), ("2.png", [7]), ("3.png", heart)]))
+        let clip = try CLIP.load(device: .cpu, towers: .image)
+        let tensor = folder.path + "/p.npy"
+        let side = clip.information.imageSize
+        let pixels = try EmbeddingWriter(path: tensor, format: .npy, shape: [3, side, side])
+        for index in 0..<2 {
+            try pixels.append(numbers(3 * side * side, seed: UInt64(index))[...], input: "\(index)", kind: .image)
+        }
+        try pixels.finish()
+        let output = folder.path + "/c.safetensors"
+        func update() throws -> CollectionUpdate {
+            try CollectionUpdate(
+                path: output, inputs: EmbeddingInputs(paths: [archive, tensor, Self.samples + "/coffee.jpg"]),
+                model: "m")
+        }
+        func inputs() throws -> [String] {
+            let collection = try EmbeddingCollection(contentsOf: output)
+            return try (0..<collection.count).map(collection.input)
+        }
+        var change = try update().run(clip)
+        #expect((change.added, change.kept, change.removed, change.failed) == (5, 0, 0, 1))
+        let names = [
+            archive + "/1.png", archive + "/3.png", tensor + "[0]", tensor + "[1]", Self.samples + "/coffee.jpg",
+        ]
+        let rows = try EmbeddingCollection(contentsOf: output).rows(0..<5)
+        #expect(try inputs() == names)
+
+        // What failed is tried again, and nothing else.
+        var seen: [String] = []
+        change = try update().run(clip, onResult: { seen.append($0.name) })
+        #expect((change.added, change.kept, change.removed, change.failed) == (0, 5, 0, 1))
+        #expect(seen == [archive + "/2.png"])
+        #expect(try inputs() == names && EmbeddingCollection(contentsOf: output).rows(0..<5) == rows)
+
+        // An archive of pictures whose rows are all known is not one without pictures.
+        try folder.write("a.tar", tar([("1.png", star), ("3.png", circle)]))
+        change = try update().run(clip)
+        #expect((change.added, change.kept, change.removed, change.failed) == (2, 3, 2, 0))
+        seen = []
+        change = try update().run(clip, onResult: { seen.append($0.name) })
+        #expect((change.added, change.kept, change.removed, change.failed) == (0, 5, 0, 0) && seen.isEmpty)
+        #expect(try inputs() == names)
+    }
 }

@@ -178,9 +178,11 @@ struct CommandTests {
             ["classify", "x.jpg", "--label", "a", "--template", "a photo", "--device", "cpu"],
             ["classify", "x.jpg", "--label", "a", "--templates", "opnai"],
             ["classify", "-", "--label", "a", "--device", "cpu"],
-            ["classify", "x.jpg", "--label", "a", "--save-labels", "x.npy"],
+            ["classify", "x.jpg", "--label", "a", "--save-labels", "x.npy"], ["score"],
+            ["score", "-", "--device", "cpu"],
             ["classify", "/nowhere.safetensors", "--label", "a"],
             ["classify", "x.jpg", "--labels", "/nowhere.safetensors"],
+            ["evaluate", "--pairs", "-", "--device", "cpu"], ["evaluate", "--pairs", "-", "--labels", "imagenet"],
             ["evaluate"], ["evaluate", "/nowhere"], ["evaluate", samples], ["evaluate", samples, "--top", "1"],
         ])
     func usage(arguments: [String]) throws {
@@ -564,6 +566,50 @@ struct CommandTests {
             ["classify", "/nowhere.jpg", samples + "/red-circle.png", "--device", "cpu"] + Self.coloured)
         #expect(result.status == 1 && result.errors.contains("failed: /nowhere.jpg cannot be read"))
         #expect(result.output.hasPrefix(samples + "/red-circle.png\n") && result.output.contains("red circle\n"))
+    }
+
+    @Test("score: the cosine of each pair, as lines and as JSON, and the mean; what fails is named")
+    func score() throws {
+        let (star, heart) = (samples + "/white-star.png", samples + "/blue-heart.png")
+        let list = "\(star)\ta photo of a white star\n\(heart)\ta photo of a blue heart\n"
+        let words = try run(["score", "-", "--device", "cpu"], input: list)
+        #expect(words.status == 0)
+        let lines = words.output.split(separator: "\n").map { $0.split(separator: "\t").map(String.init) }
+        #expect(
+            lines.map { Array($0.dropFirst()) } == [
+                [star, "a photo of a white star"], [heart, "a photo of a blue heart"],
+            ])
+        let cosines = try lines.map { try #require(Float($0[0].trimmingCharacters(in: .whitespaces))) }
+        let mean = try #require(words.errors.firstMatch(of: /scored 2 pairs in .*; mean cosine (-?[0-9.]+)/))
+        #expect(try abs((cosines[0] + cosines[1]) / 2 - #require(Float(mean.1))) < 2e-4)
+        let json = try run(["score", "-", "--json", "--device", "cpu"], input: "/nowhere.png\ta\n" + list)
+        #expect(json.status == 1 && json.errors.contains("failed: /nowhere.png cannot be read"))
+        let objects = try json.output.split(separator: "\n").map {
+            try #require(JSONSerialization.jsonObject(with: Data($0.utf8)) as? [String: Any])
+        }
+        #expect(objects.map { $0["image"] as? String } == [star, heart])
+        #expect(objects.map { $0["text"] as? String } == ["a photo of a white star", "a photo of a blue heart"])
+        let exact = objects.compactMap { $0["cosine"] as? Double }
+        #expect(exact.count == 2 && abs(Float(exact[0]) - cosines[0]) < 1e-4)
+    }
+
+    @Test("evaluate --pairs: how often sentences and pictures find each other, in words and as JSON")
+    func evaluatePairs() throws {
+        let list = [
+            "white-star a white star", "blue-heart a blue heart", "blue-heart a heart", "red-circle a red circle",
+        ].map {
+            let words = $0.split(separator: " ", maxSplits: 1)
+            return "\(samples)/\(words[0]).png\t\(words[1])\n"
+        }.joined()
+        let words = try run(["evaluate", "--pairs", "-", "--device", "cpu"], input: list)
+        #expect(words.status == 0 && words.output.hasPrefix("3 pictures, 4 sentences\n"))
+        #expect(words.output.contains("  100.00 %  pictures of which a sentence is among the best 1\n"))
+        let json = try run(
+            ["evaluate", "--pairs", "-", "--json", "--device", "cpu"], input: list + "/nowhere.png\ta\n")
+        #expect(json.status == 1 && json.errors.contains("failed: /nowhere.png"))
+        let object = try #require(JSONSerialization.jsonObject(with: Data(json.output.utf8)) as? [String: Any])
+        #expect(object["pictures"] as? Int == 3 && object["texts"] as? Int == 4 && object["failed"] as? Int == 1)
+        #expect(object["image_retrieval_recall@5"] as? Double == 1 && object["text_retrieval_recall@1"] as? Double == 1)
     }
 
     @Test("evaluate: accuracy and recall of a folder of classes, in words and as JSON")
