@@ -530,7 +530,9 @@ void ccpu_product(
     // Rows per tile at which a panel that comes from memory is used often enough to hide its coming. At most FEW rows, weights
     // that were never used are packed panel by panel on their way: many processes have one pass to make, and writing all
     // panels to memory takes longer than they do.
-    enum { FULL = 96, ENOUGH = 40, FEW = 384 };
+    // A thread that the system takes away, or that shares its core, holds up the others at the end of a product: the less,
+    // the smaller the tasks are, so each thread has TASKS of them.
+    enum { FULL = 96, ENOUGH = 40, FEW = 384, TASKS = 12 };
     if (rows <= 0) return;
     bool passes_by = linear->stored_weights && !linear->stored_weights->is_used && rows <= FEW;
     if (passes_by)
@@ -545,17 +547,19 @@ void ccpu_product(
     };
     long unit = linear->row_major ? OPENBLAS_COLUMNS : context->kernels->panel;
     long panels = (linear->packed + unit - 1) / unit;
-    if ((rows >= threads * ENOUGH || panels == 1) && !passes_by) {
+    // Rows alone make tasks enough, there is nobody to share with, or OpenBLAS's groups of columns are too wide to share.
+    bool by_rows = rows >= threads * TASKS * ENOUGH || panels == 1
+                   || ((threads == 1 || linear->row_major) && rows >= threads * ENOUGH);
+    if (by_rows && !passes_by) {
         // Every thread takes rows, fills them for itself, and goes through all columns.
         long rounds = (rows + threads * FULL - 1) / (threads * FULL);
         j.row_tiles = ccpu_min(rounds * threads, (rows + ENOUGH - 1) / ENOUGH);
         j.column_groups = 1;
         j.group_columns = linear->packed;
     } else {
-        // Too few rows: columns are shared out, three groups a thread so that an interrupted thread delays less; the rows
-        // are filled once, together.
+        // Too few rows: columns are shared out as well; the rows are filled once, together.
         j.row_tiles = passes_by ? 1 : (rows + FULL - 1) / FULL;
-        long groups = ccpu_min(panels, ccpu_max(1, 3 * threads / j.row_tiles));
+        long groups = ccpu_min(panels, (TASKS * threads + j.row_tiles - 1) / j.row_tiles);
         long per_group = (panels + groups - 1) / groups;
         j.column_groups = (panels + per_group - 1) / per_group;
         j.group_columns = per_group * unit;
