@@ -21,7 +21,10 @@ struct Evaluate: ParsableCommand {
               clip-gpu evaluate --pairs coco.tsv --model ViT-B/32
             """)
 
-    @Argument(help: ArgumentHelp("A folder of folders of pictures.", valueName: "folder"))
+    @Argument(
+        help: ArgumentHelp(
+            "A folder of folders of pictures; with --pairs a list, an archive or a folder of pairs.",
+            valueName: "folder"))
     var folder: String
 
     @Flag(name: .long, help: "Retrieval on pairs of pictures and sentences, instead of classification.")
