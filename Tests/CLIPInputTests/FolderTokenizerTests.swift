@@ -3,6 +3,7 @@
 import CLIPInput
 import Checkpoints
 import Foundation
+import TestSupport
 import Testing
 
 @Suite("tokenizer folders") struct FolderTokenizerTests {
@@ -80,12 +81,14 @@ import Testing
         #expect(throws: TokenizerError.self) { try tokenizer.tokenize(text, contextLength: 1, truncate: true) }
     }
 
-    @Test("long texts take time in proportion", .timeLimit(.minutes(2)), arguments: names)
+    @Test("long texts take time in proportion", arguments: names)
     func longTexts(_ name: String) throws {
         let tokenizer = try FolderTokenizer(folder: Self.path(name))
         for unit in ["a", "photo of ", "日本語の文章", "\u{301}", " ", "\n", "</s>", "1", "!"] {
             let text = String(repeating: unit, count: 60_000 / unit.utf8.count)
+            let start = threadSeconds()
             #expect(try tokenizer.tokenize(text, contextLength: 16, truncate: true).count <= 16)
+            #expect(threadSeconds() - start < 10)
         }
     }
 
@@ -150,7 +153,7 @@ import Testing
         }
     }
 
-    @Test("an expression of endless ways to fail ends", .timeLimit(.minutes(1)))
+    @Test("an expression of endless ways to fail ends")
     func endlessExpression() throws {
         let pattern = String(repeating: "(?:a|aa)?", count: 40) + "b"
         let file = """
@@ -227,7 +230,7 @@ import Testing
         var accepted = 0
         var sentences: Set<String> = []
         var counts: [String: Int] = [:]
-        var slowest = Duration.zero
+        var slowest = 0.0
         for _ in 0..<Self.cases {
             let name = kinds.randomElement(using: &random) ?? ""
             var files = folders.filter { $0[name] != nil }.randomElement(using: &random) ?? [:]
@@ -242,8 +245,8 @@ import Testing
             files[name] = bytes
             counts[name.hasSuffix(".model") ? "sentencepiece" : name, default: 0] += 1
             try Self.inFolder(files) { folder in
-                let start = ContinuousClock.now
-                defer { slowest = max(slowest, ContinuousClock.now - start) }
+                let start = threadSeconds()
+                defer { slowest = max(slowest, threadSeconds() - start) }
                 do {
                     let tokenizer = try FolderTokenizer(folder: folder)
                     accepted += 1
@@ -259,9 +262,10 @@ import Testing
         }
         print(
             "\(Self.cases) damaged tokenizers (\(counts.sorted { $0.key < $1.key }.map { "\($0.value) \($0.key)" }.joined(separator: ", "))): "
-                + "\(accepted) read, the others refused with \(sentences.count) sentences; the slowest took \(slowest)")
+                + "\(accepted) read, the others refused with \(sentences.count) sentences; the slowest took \(slowest) s"
+        )
         // Of longer cases one would say that it hangs.
-        #expect(slowest < .seconds(10))
+        #expect(slowest < 10)
         #expect(accepted > 0 && sentences.count > 10)
     }
 }

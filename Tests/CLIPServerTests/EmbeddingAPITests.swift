@@ -4,6 +4,7 @@ import CLIPGPU
 import CLIPServer
 import Foundation
 import Synchronization
+import TestSupport
 import Testing
 
 private let samples =
@@ -149,32 +150,22 @@ struct EmbeddingAPITests {
             "clip_gpu_inputs_total{kind=\"text\"} 2", "clip_gpu_inputs_total{kind=\"image\"} 0",
             "clip_gpu_batches_total 1", "clip_gpu_waiting_inputs 0",
         ] { #expect(metrics.contains(line + "\n"), "\(line) is not in\n\(metrics)") }
-        #expect(metrics.contains("clip_gpu_device_busy_seconds_total{device=\"0\"} 0."))
+        let busy = metrics.firstMatch(of: /clip_gpu_device_busy_seconds_total{device="0"} ([0-9.]+)\n/)?.1
+        #expect(try #require(busy.flatMap { Double($0) }) > 0)
     }
 
     @Test("While too many inputs wait, a request is told to come again")
     func overload() async throws {
         let service = CLIPService(try CLIP.load(device: .cpu))
         let api = EmbeddingAPI(service, names: ["demo"], mostWaiting: 2)
-        let isHeld = Mutex(false)
-        let end = DispatchSemaphore(value: 0)
-        async let held: Void = hold(service, until: end) { isHeld.withLock { $0 = true } }
-        while !isHeld.withLock({ $0 }) { try await Task.sleep(for: .milliseconds(1)) }
-
+        let held = try await HeldService(service)
         async let first = post(api, "{\"input\": [\"a\", \"b\", \"c\"]}")
         while service.statistics.waiting < 3 { try await Task.sleep(for: .milliseconds(1)) }
         let second = await post(api, "{\"input\": \"a\"}")
         #expect(second.status == 503 && second.fields.contains { $0.name == "retry-after" })
-        end.signal()
-        await held
+        held.release()
         #expect(await first.status == 200)
         #expect(await post(api, "{\"input\": \"a\"}").status == 200)
-    }
-
-    /// Keeps the service's thread from its work, so that what is asked waits.
-    private func hold(_ service: isolated CLIPService, until end: DispatchSemaphore, _ begins: @Sendable () -> Void) {
-        begins()
-        end.wait()
     }
 
     @Test("Base64: every length there and back, and what is none")

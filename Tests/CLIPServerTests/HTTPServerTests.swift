@@ -58,7 +58,7 @@ private final class Connection {
 /// Runs `body` beside a server that answers with the method, the path, the type and the length of the body; stops the
 /// server, where `body` has not, and waits for its end.
 private func withServer(
-    bodyLimit: Int = 1000, idleSeconds: Int64 = 60, delay: Double = 0,
+    bodyLimit: Int = 1000, idleSeconds: Int64 = 60, delay: Double = 0, onRequest: @escaping @Sendable () -> Void = {},
     _ body: @escaping @Sendable (_ port: Int, _ stop: @Sendable () -> Void) throws -> Void
 ) async throws {
     var server = HTTPServer(host: "127.0.0.1", port: 0, bodyLimit: bodyLimit)
@@ -76,6 +76,7 @@ private func withServer(
         },
         tooLong: HTTPResponse(status: 413, contentType: "text/plain", body: "too long"),
         respond: { request in
+            onRequest()
             if delay > 0 { try? await Task.sleep(for: .seconds(delay)) }
             return HTTPResponse(
                 contentType: "text/plain",
@@ -149,13 +150,14 @@ struct HTTPServerTests {
 
     @Test("At the end, what was asked is answered; silent connections and half a request do not hold it up")
     func end() async throws {
-        try await withServer(idleSeconds: 100_000, delay: 1) { port, stop in
+        let hasAsked = DispatchSemaphore(value: 0)
+        try await withServer(idleSeconds: 100_000, delay: 1, onRequest: { hasAsked.signal() }) { port, stop in
             let silent = try Connection(port: port)
             let half = try Connection(port: port)
             half.write("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nab")
             let asked = try Connection(port: port)
             asked.write("GET /asked HTTP/1.1\r\nHost: x\r\n\r\n")
-            Thread.sleep(forTimeInterval: 0.3)
+            hasAsked.wait()
             stop()
             let answer = asked.read()
             #expect(answer.hasSuffix("GET /asked none 0.") && answer.lowercased().contains("connection: close"))
