@@ -482,15 +482,11 @@ static void openblas_products(
 static void run_tile(void *argument, long index, int worker) {
     const job *j = argument;
     long tile = index / j->column_groups, group = index % j->column_groups;
-    // Tiles of nearly equal height; OpenBLAS's of a whole number of its blocks.
-    long first = j->rows * tile / j->row_tiles, end = j->rows * (tile + 1) / j->row_tiles;
+    // Tiles of nearly equal height, of whole blocks of the inner loops, which lower ones waste a part of.
     bool row_major = j->linear->row_major;
-    if (row_major) {
-        long blocks = (j->rows + CCPU_OPENBLAS_ROWS - 1) / CCPU_OPENBLAS_ROWS;
-        first = ccpu_min(j->rows, blocks * tile / j->row_tiles * CCPU_OPENBLAS_ROWS);
-        end = ccpu_min(j->rows, blocks * (tile + 1) / j->row_tiles * CCPU_OPENBLAS_ROWS);
-    }
-    long rows = end - first;
+    long block = row_major ? CCPU_OPENBLAS_ROWS : j->context->kernels->tile_rows, blocks = (j->rows + block - 1) / block;
+    long first = ccpu_min(j->rows, blocks * tile / j->row_tiles * block);
+    long rows = ccpu_min(j->rows, blocks * (tile + 1) / j->row_tiles * block) - first;
     if (rows <= 0) return;
     long column = group * j->group_columns;
     long last = ccpu_min(j->linear->packed, column + j->group_columns);
