@@ -92,7 +92,7 @@ let package = Package(
             exclude: ["Fixtures"], swiftSettings: swift),
         .testTarget(
             name: "BackendTests",
-            dependencies: ["BackendTesting", "CPUBackend", "OpenCLBackend", "CHalves", "EmulatedVNNI"],
+            dependencies: ["BackendTesting", "CPUBackend", "OpenCLBackend", "CCPU", "CHalves", "EmulatedVNNI"],
             swiftSettings: swift),
         .target(name: "TestSupport", dependencies: ["CLIPGPU"], path: "Tests/Support", swiftSettings: swift),
         .target(name: "EmulatedVNNI", dependencies: ["CCPU"], path: "Tests/EmulatedVNNI"),

@@ -14,12 +14,24 @@ typedef struct {
     struct jpeg_decompress_struct decompress;
     struct jpeg_error_mgr errors;
     struct jpeg_source_mgr source;
+    struct jpeg_progress_mgr progress;
+    int hasTooManyScans;
     jmp_buf onError;
     uint8_t *row;
 } Reader;
 
 static void on_error(j_common_ptr common) {
     Reader *reader = common->client_data;
+    longjmp(reader->onError, 1);
+}
+
+/// Scans of a progressive file, each of which goes over the whole picture: a file of a few megabytes may have thousands.
+#define MOST_SCANS 500
+
+static void on_progress(j_common_ptr common) {
+    Reader *reader = common->client_data;
+    if (reader->decompress.input_scan_number <= MOST_SCANS) return;
+    reader->hasTooManyScans = 1;
     longjmp(reader->onError, 1);
 }
 
@@ -42,6 +54,8 @@ static void source_skip(j_decompress_ptr decompress, long count) {
 
 static void open_reader(Reader *reader, const uint8_t *bytes, size_t count) {
     reader->row = NULL;
+    reader->hasTooManyScans = 0;
+    reader->progress = (struct jpeg_progress_mgr){.progress_monitor = on_progress};
     reader->decompress.err = jpeg_std_error(&reader->errors);
     reader->errors.error_exit = on_error;
     reader->errors.output_message = on_message;
@@ -64,6 +78,7 @@ static CICStatus close_reader(Reader *reader, CICStatus status) {
 }
 
 static CICStatus close_failed(Reader *reader, CICImage *image) {
+    if (reader->hasTooManyScans) return close_reader(reader, cic_fail(image, CICStatusUnsupported, "a JPEG of more than 500 scans"));
     char message[JMSG_LENGTH_MAX];
     reader->errors.format_message((j_common_ptr)&reader->decompress, message);
     int outOfMemory = reader->errors.msg_code == JERR_OUT_OF_MEMORY;
@@ -101,6 +116,7 @@ CICStatus cic_jpeg_decode(const uint8_t *bytes, size_t count, CICImage *image, R
     if (setjmp(reader.onError)) return close_failed(&reader, image);
     struct jpeg_decompress_struct *decompress = &reader.decompress;
     jpeg_create_decompress(decompress);
+    decompress->progress = &reader.progress;
     decompress->src = &reader.source;
     if (jpeg_read_header(decompress, TRUE) != JPEG_HEADER_OK) return close_reader(&reader, CICStatusTruncated);
     switch (image->mode) {

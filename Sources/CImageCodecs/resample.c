@@ -106,6 +106,8 @@ static int make_axis(Axis *axis, int32_t from, int32_t to, int32_t start, int32_
     double inverse = 1.0 / filterScale;
     double taps = ceil(support) * 2 + 1;
     if (taps > from) taps = from;
+    // More weights than any sensible picture needs: a line of a hundred million pixels would take gigabytes of them.
+    if (taps * count > 1 << 26) return 0;
     axis->count = count;
     axis->taps = (int32_t)taps;
     axis->first = malloc((size_t)count * sizeof *axis->first);

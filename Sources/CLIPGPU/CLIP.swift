@@ -59,6 +59,7 @@ public final class CLIP {
     private let images: ImagePreprocessor
     /// None where only pictures will be embedded.
     private let tokenizer: (any TextTokenizer)?
+    private let text: TextConfiguration
     /// For benchmarks: the model once more, and the peak of the device, where it is one.
     let reopen: () throws -> ModelCheckpoint
     let measurePeak: (() throws -> Double)?
@@ -71,6 +72,7 @@ public final class CLIP {
         tokenizer = towers.contains(.text) ? try textTokenizer(model) : nil
         let model = try model.filledUp(by: tokenizer)
         information = ModelInformation(model)
+        text = model.configuration.text
         images = ImagePreprocessor(try Preprocessing(model.configuration.preprocessing))
         var notices = selection.notices
         switch selection.devices {
@@ -79,14 +81,23 @@ public final class CLIP {
             engine = .own(worker)
             measurePeak = opened.measurePeak
             loaded = [worker.device]
-        case .several(let sources, let precision, let all):
+        case .several(let sources, let precision, let fallback):
             let pool = DevicePool(
-                sources.map { source in { try source.open(precision).load(model, towers) } })
-            if let failure = pool.failures.first, all || pool.devices.isEmpty { throw failure }
+                sources.map { source in { try source.openChecked(precision).load(model, towers) } })
+            if let failure = pool.failures.first, fallback == nil { throw failure }
             notices += pool.failures.map { "a GPU is left out: \($0.description)" }
-            engine = .pool(pool)
-            measurePeak = nil
-            loaded = pool.devices
+            if let fallback, pool.devices.isEmpty {
+                notices.append("no GPU is left; using the CPU")
+                let opened = try fallback.open(precision)
+                let worker = try opened.load(model, towers)
+                engine = .own(worker)
+                measurePeak = opened.measurePeak
+                loaded = [worker.device]
+            } else {
+                engine = .pool(pool)
+                measurePeak = nil
+                loaded = pool.devices
+            }
         }
         devices = loaded.map(\.description)
         precision = loaded[0].precision
@@ -284,7 +295,7 @@ public final class CLIP {
         Preparer(
             images: ImagePreprocessor(
                 images.preprocessing, appliesOrientation: options.followsEXIF, pixelLimit: options.largestPicture),
-            tokenizer: tokenizer, contextLength: information.contextLength, options: options)
+            tokenizer: tokenizer, contextLength: information.contextLength, text: text, options: options)
     }
 
     /// A batch on its way through one of the devices.

@@ -28,4 +28,10 @@ public struct CLIPError: Error, CustomStringConvertible, Sendable {
         self.code = code
         self.description = description
     }
+
+    /// For a row of an input that no output should carry: the weights were finite, so the device erred, or the input is
+    /// beyond what the precision holds.
+    static func notFinite(_ input: String) -> CLIPError {
+        CLIPError(.device, "The device computed numbers for \(input) that are not finite; try --precision fp32.")
+    }
 }

@@ -155,12 +155,12 @@ public actor CLIPService {
     private func work() {
         var running = Queue<(shares: [RequestQueue.Share], job: CLIP.Job)>()
         while true {
-            // Beside a batch that is under way only full ones are begun: what comes meanwhile is better computed together.
+            // Where every device has a batch under way only full ones are begun: what comes meanwhile is better computed together.
             if running.count < clip.jobsInFlight,
                 let (batch, shares) = requests.next(
                     images: batchSize ?? clip.preferredBatchSize(.image),
                     texts: batchSize ?? clip.preferredBatchSize(.text),
-                    onlyFull: running.count > 0)
+                    onlyFull: running.count >= clip.devices.count)
             {
                 do {
                     // Where nobody else waits, all of the device is for this batch.

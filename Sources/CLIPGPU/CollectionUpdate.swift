@@ -11,7 +11,7 @@ import Darwin
 /// A file's size and time of its last change: where both are as they were, its content is taken to be.
 struct FileStamp: Sendable, Hashable {
     let bytes: Int
-    /// Nanoseconds since 1970.
+    /// Nanoseconds since 1970; negative before.
     let modified: Int
 
     init(bytes: Int, modified: Int) {
@@ -28,7 +28,7 @@ struct FileStamp: Sendable, Hashable {
         #else
         let time = status.st_mtim
         #endif
-        self.init(bytes: Int(status.st_size), modified: Int(time.tv_sec) * 1_000_000_000 + Int(time.tv_nsec))
+        self.init(bytes: Int(status.st_size), modified: Int(time.tv_sec) &* 1_000_000_000 &+ Int(time.tv_nsec))
     }
 }
 
@@ -56,11 +56,31 @@ public struct CollectionUpdate: Sendable {
     private let options: PreparationOptions
     private let metadata: [(String, String)]
     private let old: EmbeddingCollection?
-    private let known: [String: Known]
+    private let known: KnownRows
 
-    private struct Known: Sendable {
-        let row: Int
-        let stamp: FileStamp
+    /// Rows by the names of their inputs.
+    private struct KnownRows: Sendable {
+        struct Row: Sendable {
+            let row: Int
+            let stamp: FileStamp
+        }
+        private var first: [String: Row] = [:]
+        /// Of names that several rows have, all rows: inputs named twice, members of archives of one name.
+        private var shared: [String: [Row]] = [:]
+
+        mutating func add(_ name: String, _ row: Row) {
+            if let before = first.updateValue(row, forKey: name) {
+                first[name] = before
+                shared[name, default: [before]].append(row)
+            }
+        }
+
+        /// The next row of that name, and how many it has.
+        mutating func next(_ name: String) -> Row? {
+            guard var rows = shared[name] else { return first[name] }
+            defer { shared[name] = rows }
+            return rows.isEmpty ? nil : rows.removeFirst()
+        }
     }
 
     /// Reads what the file has so far.
@@ -85,18 +105,23 @@ public struct CollectionUpdate: Sendable {
         self.inputs = inputs
         self.options = options
         metadata = [("model", model)] + settings + [("exif", "\(options.followsEXIF)")]
-        var (old, known, reason): (EmbeddingCollection?, [String: Known], String?) = (nil, [:], nil)
+        var (old, known, reason): (EmbeddingCollection?, KnownRows, String?) = (nil, KnownRows(), nil)
         if fileExists(path) {
             do {
                 let collection = try EmbeddingCollection(contentsOf: path)
-                let other = metadata.filter { collection.metadata[$0.0] != $0.1 }
-                    .map { "\($0.0) \(collection.metadata[$0.0] ?? "unknown"), not \($0.1)" }
+                // Settings that only one of the two has are the model's own in the other.
+                let wanted = Dictionary(metadata) { first, _ in first }
+                let other = Set(wanted.keys).union(collection.metadata.keys).sorted()
+                    .filter { wanted[$0] != collection.metadata[$0] }
+                    .map {
+                        "\($0) \(collection.metadata[$0] ?? "of the model's own"), not \(wanted[$0] ?? "the model's own")"
+                    }
                 if !other.isEmpty {
                     reason = "\(path) was made with \(other.joined(separator: " and "))."
                 } else if let names = collection.names {
                     for row in 0..<collection.count {
                         let entry = try names.entry(row)
-                        if let stamp = entry.stamp { known[entry.name] = Known(row: row, stamp: stamp) }
+                        if let stamp = entry.stamp { known.add(entry.name, KnownRows.Row(row: row, stamp: stamp)) }
                     }
                     old = collection
                 } else {
@@ -115,9 +140,10 @@ public struct CollectionUpdate: Sendable {
         guard let old else { return false }
         if inputs.count() == nil { return nil }
         var row = 0
+        var rows = known
         for input in inputs {
             // In the same order too.
-            guard case .file(let path) = input.content, let known = known[input.name], known.row == row,
+            guard case .file(let path) = input.content, let known = rows.next(input.name), known.row == row,
                 known.stamp == FileStamp(path: path)
             else { return false }
             row += 1
@@ -125,7 +151,8 @@ public struct CollectionUpdate: Sendable {
         return row == old.count
     }
 
-    /// Embeds what is new or changed, and writes the file anew.
+    /// Embeds what is new or changed, and writes the file anew. The rows below a folder or an archive that cannot be read
+    /// stay: a disk that is not there is no reason to forget its pictures.
     ///
     /// - Parameters:
     ///   - clip: the model that the file's metadata name.
@@ -143,7 +170,10 @@ public struct CollectionUpdate: Sendable {
         defer { writer.abandon() }  // Nothing, once it is finished.
         var change = CollectionChange()
         var isUsed = [Bool](repeating: false, count: old?.count ?? 0)
-        let plan = Plan(known: old == nil ? [:] : known)
+        /// Rows whose input was computed anew.
+        var isReplaced = isUsed
+        let plan = Plan(known: old == nil ? KnownRows() : known)
+        let below = RowsBelow(old?.names)
 
         func keep(_ row: Int, _ name: String, _ stamp: FileStamp?, _ kind: EmbeddingInput.Kind = .image) throws {
             guard let old else { return }
@@ -151,37 +181,41 @@ public struct CollectionUpdate: Sendable {
             isUsed[row] = true
             change.kept += 1
         }
-        /// Writes the rows that stand before the next new one, whose file's stamp it returns.
-        func keepUpToNext() throws -> FileStamp? {
+        func keepUnseen(_ row: Int) throws {
+            guard let entry = try old?.names?.entry(row), !isUsed[row], !isReplaced[row] else { return }
+            try keep(row, entry.name, entry.stamp, entry.kind)
+        }
+        /// Writes the rows that stand before the next new one, and returns what is known of that.
+        func keepUpToNext() throws -> (stamp: FileStamp?, replaced: Int?) {
             while let entry = plan.entries.popFirst() {
                 switch entry {
                 case .old(let row, let name, let stamp): try keep(row, name, stamp)
-                case .new(let stamp): return stamp
+                case .new(let stamp, let replaced): return (stamp, replaced)
                 }
             }
-            return nil
+            return (nil, nil)
         }
 
         try clip.embed(
             ChangedInputs(inputs, plan), batchSize: batchSize, options: options,
             shouldStop: shouldStop
         ) { result in
-            let stamp = try keepUpToNext()
+            let (stamp, replaced) = try keepUpToNext()
             switch result.embedding {
             case .success(let embedding):
                 try writer.append(embedding, input: result.name, kind: result.kind, stamp: stamp)
                 change.added += 1
-            case .failure: change.failed += 1
+                if let replaced { isReplaced[replaced] = true }
+            case .failure:
+                change.failed += 1
+                for row in try below.rows(result.name) { try keepUnseen(row) }
             }
             try onResult(result)
         }
         change.isInterrupted = shouldStop()
-        if change.isInterrupted, let old, let names = old.names {
+        if change.isInterrupted, let old {
             // The rows of inputs that were not seen: the next update finds them.
-            for row in 0..<old.count where !isUsed[row] {
-                let entry = try names.entry(row)
-                try keep(row, entry.name, entry.stamp, entry.kind)
-            }
+            for row in 0..<old.count { try keepUnseen(row) }
         } else {
             while let entry = plan.entries.popFirst() {
                 if case .old(let row, let name, let stamp) = entry { try keep(row, name, stamp) }
@@ -196,16 +230,18 @@ public struct CollectionUpdate: Sendable {
     private final class Plan {
         enum Entry {
             case old(row: Int, name: String, FileStamp)
-            /// The next that is embedded.
-            case new(FileStamp?)
+            /// The next that is embedded, and the row of what it was before, where there is one.
+            case new(FileStamp?, replaced: Int?)
         }
-        let known: [String: Known]
+        private var known: KnownRows
+        /// The row that `keeps` last found and did not keep.
+        private(set) var replaced: Int?
         var entries = Queue<Entry>()
 
         /// Of the file asked for last: an archive's members come one after the other.
         private var last: (path: String, stamp: FileStamp?)?
 
-        init(known: [String: Known]) { self.known = known }
+        init(known: KnownRows) { self.known = known }
 
         func stamp(of path: String) -> FileStamp? {
             if let last, last.path == path { return last.stamp }
@@ -216,9 +252,40 @@ public struct CollectionUpdate: Sendable {
 
         /// Whether there is a row of this input, made from the file as it is now; it is then written.
         func keeps(_ name: String, _ stamp: FileStamp?) -> Bool {
-            guard let stamp, let known = known[name], known.stamp == stamp else { return false }
+            let known = known.next(name)
+            replaced = known?.row
+            guard let stamp, let known, known.stamp == stamp else { return false }
             entries.append(.old(row: known.row, name: name, stamp))
             return true
+        }
+    }
+
+    /// The rows of what lies below a folder, in an archive or in a tensor.
+    private final class RowsBelow {
+        private let names: InputNames?
+        /// All rows in the order of their names' bytes, once that is asked for.
+        private lazy var sorted: [(name: [UInt8], row: Int)] = {
+            guard let names else { return [] }
+            return (0..<names.count).compactMap { row in (try? names.name(row)).map { (Array($0.utf8), row) } }
+                .sorted { $0.name.lexicographicallyPrecedes($1.name) }
+        }()
+
+        init(_ names: InputNames?) { self.names = names }
+
+        /// In the order of the file.
+        func rows(_ path: String) throws -> [Int] {
+            if names == nil { return [] }
+            let folder = Array(folderPrefix(path).utf8)
+            let tensor = Array((path + "[").utf8)
+            return [folder, tensor].flatMap { prefix in
+                // The first that is not before the prefix.
+                var (low, high) = (0, sorted.count)
+                while low < high {
+                    let middle = (low + high) / 2
+                    if sorted[middle].name.lexicographicallyPrecedes(prefix) { low = middle + 1 } else { high = middle }
+                }
+                return sorted[low...].prefix { $0.name.starts(with: prefix) }.map(\.row)
+            }.sorted()
         }
     }
 
@@ -236,8 +303,9 @@ public struct CollectionUpdate: Sendable {
         mutating func next() -> EmbeddingInput? {
             while let input = inputs.next() {
                 let stamp = input.file.flatMap(plan.stamp)
-                if plan.keeps(input.name, stamp) { continue }
-                plan.entries.append(.new(stamp))
+                // A member of an archive was asked for before it was read.
+                if case .bytes = input.content {} else if plan.keeps(input.name, stamp) { continue }
+                plan.entries.append(.new(stamp, replaced: plan.replaced))
                 return input
             }
             return nil

@@ -96,7 +96,7 @@ package final class DevicePool {
 
     /// Hands a batch to whichever device pulls it first. Waits while as many batches as there are devices have not been
     /// pulled yet.
-    func begin(_ batch: EmbeddingBatch) -> ResultBox<Rows> { batches.add(batch) }
+    package func begin(_ batch: EmbeddingBatch) -> ResultBox<Rows> { batches.add(batch) }
 
     /// The rows of one batch after the other, in the order of the batches, with at most `ahead` of them under way.
     package func rows(of inputs: [EmbeddingBatch], ahead: Int) throws -> [[Float]] {
@@ -130,17 +130,27 @@ package final class DevicePool {
             CLIPError((error as? CLIPError)?.code ?? .device, "\(name): \(error)")
         }
         var running = Queue<(finish: () throws -> [Float], rows: ResultBox<Rows>)>()
+        // A device that is lost fails at once and would take batch after batch from those that work.
+        var failures = 0
         while true {
-            if running.count < worker.device.laneCount, let next = batches.next(waits: running.count == 0) {
+            if failures >= 2, running.count == 0 {
+                if batches.leave() { return }
+                failures = 0
+            }
+            if failures < 2, running.count < worker.device.laneCount, let next = batches.next(waits: running.count == 0)
+            {
                 do {
                     running.append((try CLIP.translatingErrors { try worker.begin(next.batch, false) }, next.rows))
                 } catch {
-                    next.rows.set(.failure(failure(error)))
+                    let error = failure(error)
+                    if error.code == .device { failures += 1 }
+                    next.rows.set(.failure(error))
                 }
             } else if let (finish, rows) = running.popFirst() {
                 let result = Rows { () throws(CLIPError) in
                     do { return try CLIP.translatingErrors(finish) } catch { throw failure(error) }
                 }
+                if case .failure(let error) = result, error.code == .device { failures += 1 } else { failures = 0 }
                 meter.set(worker.busySeconds())
                 rows.set(result)
             } else {
@@ -156,8 +166,10 @@ private final class BatchQueue: Sendable {
     private let items = Mutex(Queue<Item>())
     private let available = DispatchSemaphore(value: 0)
     private let room = DispatchSemaphore(value: 0)
+    private let workers = Mutex(0)
 
     func makeRoom(_ count: Int) {
+        workers.withLock { $0 = count }
         for _ in 0..<count { room.signal() }
     }
 
@@ -179,6 +191,15 @@ private final class BatchQueue: Sendable {
             room.signal()
         }
         return item
+    }
+
+    /// For a worker that pulls no more: whether another is left.
+    func leave() -> Bool {
+        workers.withLock { workers in
+            if workers < 2 { return false }
+            workers -= 1
+            return true
+        }
     }
 
     /// After the last batch; each worker ends once nothing is left.

@@ -164,6 +164,15 @@ extension CLIP {
         return absolutePath(model) ?? model
     }
 
+    /// What changes when the files of a model that was recorded as a path do: how many, their bytes, and the last time
+    /// that one was written; none for a name.
+    public static func recordedFiles(of recorded: String) -> String? {
+        guard recorded.hasPrefix("/") else { return nil }
+        let paths = sortedEntries(of: recorded).map { $0.map { folderPrefix(recorded) + $0 } } ?? [recorded]
+        let stamps = paths.compactMap { FileStamp(path: $0) }
+        return "\(stamps.count), \(stamps.reduce(0) { $0 &+ $1.bytes }) bytes, \(stamps.map(\.modified).max() ?? 0)"
+    }
+
     /// What `load` takes for a model that was recorded so.
     public static func model(recordedAs name: String) -> String? { name == demonstrationName ? nil : name }
 }
@@ -249,7 +258,7 @@ struct InputNames: Sendable {
                     case "input": name = try reader.string()
                     case "kind": kind = EmbeddingInput.Kind(rawValue: try reader.string()) ?? .image
                     case "bytes": bytes = try reader.count()
-                    case "modified_ns": modified = try reader.count()
+                    case "modified_ns": modified = try reader.integer()
                     default:
                         var budget = 1000
                         _ = try reader.value(budget: &budget)

@@ -85,7 +85,7 @@ public struct EmbeddingInputs: Sequence, Sendable {
     }
 
     /// How many inputs there will be, counted by walking folders and reading text files; none where only reading
-    /// everything tells (standard input, archives, tensors).
+    /// everything tells (standard input and pipes, archives, tensors).
     public func count() -> Int? {
         var total = texts.count
         for path in paths {
@@ -98,7 +98,12 @@ public struct EmbeddingInputs: Sequence, Sendable {
             }
         }
         for path in textFiles {
-            guard let lines = LineReader(path: path) else { continue }
+            guard fileExists(path) else {
+                total += 1  // It fails.
+                continue
+            }
+            // What is counted in a pipe is gone.
+            guard FileStamp(path: path) != nil, let lines = LineReader(path: path) else { return nil }
             while lines.next() != nil { total += 1 }
         }
         return total

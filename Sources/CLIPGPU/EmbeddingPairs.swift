@@ -61,13 +61,22 @@ public struct EmbeddingPairs: Sequence, Sendable {
             var key: String?
             var image: EmbeddingInput?
             var text: String?
+            /// Whether the member's name is the key and an ending, as of "1.jpg", not of "1.mask.png".
+            var hasPlainImage = false
+            var hasPlainText = false
         }
+        /// Why an archive ended, behind the pair that was complete before.
+        private var pending: EmbeddingPair?
 
         init(_ sources: ArraySlice<String>) { self.sources = sources }
 
         /// The next pair; one that cannot be is handed on as a pair that fails.
         public mutating func next() -> EmbeddingPair? {
             while true {
+                if let failed = pending {
+                    pending = nil
+                    return failed
+                }
                 switch open {
                 case .lines(let reader, let path, let line):
                     guard let text = reader.next() else {
@@ -172,11 +181,17 @@ public struct EmbeddingPairs: Sequence, Sendable {
                     open = .archive(archive, path: path, found: found)
                     let finished = begun.key == key(member.name) ? nil : finish()
                     begun.key = key(member.name)
+                    let isPlain = !member.name.utf8.dropFirst(key(member.name).utf8.count + 1).contains(
+                        UInt8(ascii: "."))
                     if isPicture(member.name) {
-                        begun.image = EmbeddingInput(
-                            name: path + "/" + member.name, kind: .image, content: .bytes(member.bytes), file: path)
-                    } else {
+                        if begun.image == nil || isPlain && !begun.hasPlainImage {
+                            begun.image = EmbeddingInput(
+                                name: path + "/" + member.name, kind: .image, content: .bytes(member.bytes), file: path)
+                            begun.hasPlainImage = isPlain
+                        }
+                    } else if begun.text == nil || isPlain && !begun.hasPlainText {
                         begun.text = sentence(String(decoding: member.bytes, as: UTF8.self))
+                        begun.hasPlainText = isPlain
                     }
                     if let finished { return finished }
                 }
@@ -187,8 +202,10 @@ public struct EmbeddingPairs: Sequence, Sendable {
                     path, "\(path) holds no pairs: expected members such as 1.jpg and 1.txt, one after the other.")
             } catch {
                 open = nil
-                begun = Begun()
-                return failure(path, error.description)
+                let failed = failure(path, error.description)
+                guard let last = finish() else { return failed }
+                pending = failed
+                return last
             }
         }
 

@@ -41,8 +41,9 @@ extension CLIP {
                 var values: [Float] = []
                 if let job { values = try finish(job, normalized: normalized) }
                 for entry in group.entries {
-                    let embedding = entry.outcome.map { row in
-                        values[(row * embeddingDimension)..<((row + 1) * embeddingDimension)]
+                    let embedding = entry.outcome.flatMap { row -> Result<ArraySlice<Float>, CLIPError> in
+                        let vector = values[(row * embeddingDimension)..<((row + 1) * embeddingDimension)]
+                        return vector.allSatisfy(\.isFinite) ? .success(vector) : .failure(.notFinite(entry.name))
                     }
                     try onResult(EmbeddingResult(name: entry.name, kind: entry.kind, embedding: embedding))
                 }

@@ -96,10 +96,8 @@ public final class EmbeddingWriter {
     /// The same, with the size and time of the picture's file.
     func append(_ row: ArraySlice<Float>, input: String, kind: EmbeddingInput.Kind, stamp: FileStamp?) throws {
         precondition(row.count == rowLength, "a row of \(row.count) numbers where rows have \(rowLength)")
-        // A number that no format should carry; the model's weights and inputs were finite, so the device erred.
-        guard row.allSatisfy(\.isFinite) else {
-            throw CLIPError(.device, "The device computed numbers for \(input) that are not finite.")
-        }
+        // Numbers that no format should carry.
+        guard row.allSatisfy(\.isFinite) else { throw CLIPError.notFinite(input) }
         switch format {
         case .jsonl:
             try write(

@@ -130,6 +130,15 @@ enum DeviceSource: Sendable {
         }
     }
 
+    /// The same where a GPU must first pass the start test.
+    func openChecked(_ precision: Precision) throws -> OpenedDevice {
+        let opened = try open(precision)
+        if kind != .cpu, let failed = try opened.startTest().failures.first {
+            throw BackendError(.execution, "\(identifier) failed its self-check (\(failed))")
+        }
+        return opened
+    }
+
     func open(_ precision: Precision) throws -> OpenedDevice {
         switch self {
         case .cpu(let threads):
@@ -265,18 +274,20 @@ extension ImageTextEncoder {
 struct DeviceSelection {
     enum Devices {
         case one(OpenedDevice)
-        /// Not opened yet: each thread opens its own. `all`: one that does not open is an error.
-        case several([DeviceSource], precision: Precision, all: Bool)
+        /// Not opened yet: each thread opens its own. Without a fallback, one that does not open is an error.
+        case several([DeviceSource], precision: Precision, fallback: DeviceSource?)
     }
     var devices: Devices
     /// Things worth a warning.
     var notices: [String] = []
 
-    init(_ device: Device, precision: Precision, threads: Int?, strict: Bool) throws {
+    /// `checks`: whether GPUs must pass the start test.
+    init(_ device: Device, precision: Precision, threads: Int?, strict: Bool, checks: Bool = true) throws {
         let cpu = DeviceSource.cpu(threads: threads)
         switch device.choice {
         case .cpu, .openCL, .cuda:
-            devices = .one(try Self.named(device, threads: threads).open(precision))
+            let named = try Self.named(device, threads: threads)
+            devices = .one(try checks ? named.openChecked(precision) : named.open(precision))
         case .list(let list):
             let sources = try list.map { try Self.named(Device(choice: $0), threads: threads) }
             if let twice = sources.indices.first(where: { index in
@@ -284,7 +295,7 @@ struct DeviceSelection {
             }) {
                 throw CLIPError(.device, "--device \(device) names \(sources[twice].identifier) twice.")
             }
-            devices = .several(sources, precision: Self.common(precision, sources), all: true)
+            devices = .several(sources, precision: Self.common(precision, sources), fallback: nil)
         case .automatic, .gpu, .allGPUs:
             var reason = "there is no GPU with an OpenCL driver"
             var found: Devices?
@@ -293,27 +304,22 @@ struct DeviceSelection {
                 switch device.choice {
                 case .gpu(let index?):
                     if index < gpus.count {
-                        found = .one(try DeviceSource.openCL(gpus[index]).open(precision))
+                        found = .one(try DeviceSource.openCL(gpus[index]).openChecked(precision))
                     } else if !gpus.isEmpty {
                         reason = "there is no GPU \(index), only 0 to \(gpus.count - 1)"
                     }
                 case .allGPUs where gpus.count > 1:
-                    found = .several(gpus.map(DeviceSource.openCL), precision: precision, all: strict)
+                    found = .several(
+                        gpus.map(DeviceSource.openCL), precision: precision, fallback: strict ? nil : cpu)
                 default:
                     for gpu in gpus {
                         do {
-                            let opened = try DeviceSource.openCL(gpu).open(precision)
-                            let report = try opened.startTest()
-                            if report.failures.isEmpty {
-                                found = .one(opened)
-                                break
-                            }
-                            reason = "\(gpu.name) failed its self-check (\(report.failures[0]))"
-                            notices.append(reason)
+                            found = .one(try DeviceSource.openCL(gpu).openChecked(precision))
                         } catch let error as BackendError where gpus.count > 1 || device == .automatic {
                             reason = error.description
                             notices.append("\(gpu.name) cannot be used: \(error.description)")
                         }
+                        if found != nil { break }
                     }
                 }
             } catch let error as BackendError {
@@ -390,9 +396,14 @@ struct DeviceSelection {
         precision == .automatic && sources.contains { $0.kind == .cpu } ? .fp32 : precision
     }
 
-    /// GPUs and accelerators, the ones with most compute first. OpenCL devices of type CPU are used only by number.
+    /// GPUs and accelerators: cards before what shares the processor's memory, then the ones with most multiprocessors.
+    /// OpenCL devices of type CPU are used only by number.
     private static func ranked(_ devices: [OpenCLDeviceDescription]) -> [OpenCLDeviceDescription] {
-        devices.filter { $0.kind != .cpu }.sorted { ($0.computeUnits, $1.index) > ($1.computeUnits, $0.index) }
+        devices.filter { $0.kind != .cpu }.sorted {
+            let memory = ($0.sharesHostMemory ? 1 : 0, $1.sharesHostMemory ? 1 : 0)
+            return memory.0 != memory.1
+                ? memory.0 < memory.1 : ($0.multiprocessors, $1.index) > ($1.multiprocessors, $0.index)
+        }
     }
 
     private static func list(_ devices: [OpenCLDeviceDescription]) -> String {
@@ -454,7 +465,7 @@ extension Device {
         try CLIP.translatingErrors {
             guard
                 case .one(let opened) = try DeviceSelection(
-                    device, precision: precision, threads: nil, strict: true
+                    device, precision: precision, threads: nil, strict: true, checks: false
                 ).devices
             else { throw CLIPError(.device, "--device \(device) names several devices: name one to test.") }
             return try opened.fullReport()

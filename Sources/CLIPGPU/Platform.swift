@@ -8,6 +8,9 @@ import Musl
 import Darwin
 #endif
 
+/// Files of more bytes are no pictures.
+private let largestFile = 1 << 30
+
 /// A whole file, read rather than mapped: a file that shrinks meanwhile must not end the process.
 func readFile(_ path: String) throws(CLIPError) -> [UInt8] {
     let descriptor = open(path, O_RDONLY | O_CLOEXEC)
@@ -16,9 +19,12 @@ func readFile(_ path: String) throws(CLIPError) -> [UInt8] {
     var status = stat()
     let size = fstat(descriptor, &status) == 0 && status.st_size > 0 ? Int(status.st_size) : 1 << 16
     var bytes: [UInt8] = []
-    bytes.reserveCapacity(size + 1)
+    bytes.reserveCapacity(min(size, largestFile) + 1)
     var end = false
     while !end {
+        guard max(size, bytes.count) <= largestFile else {
+            throw CLIPError(.input, "\(path) has more than \(largestFile) bytes, which is no picture.")
+        }
         let capacity = max(size + 1 - bytes.count, 1 << 16)
         var code: Int32 = 0
         let piece = [UInt8](unsafeUninitializedCapacity: capacity) { buffer, count in

@@ -38,6 +38,8 @@ struct Preparer: Sendable {
     /// None for a model without a text tower.
     let tokenizer: (any TextTokenizer)?
     let contextLength: Int
+    /// None without a model.
+    let text: TextConfiguration?
     var options: PreparationOptions
 
     func prepare(_ input: EmbeddingInput) -> PreparedInput {
@@ -59,11 +61,19 @@ extension Preparer {
     /// The ids of a text with those around it, not padded.
     func tokens(_ text: String) throws(CLIPError) -> [Int32] {
         guard let tokenizer else { throw CLIPError(.input, "The model was loaded without its text tower.") }
+        let ids: [Int32]
         do throws(TokenizerError) {
-            return try tokenizer.tokenize(text, contextLength: contextLength, truncate: options.truncatesText)
+            ids = try tokenizer.tokenize(text, contextLength: contextLength, truncate: options.truncatesText)
         } catch {
             throw CLIPError(.input, error.description)
         }
+        // Here, so that a text with a token that the model does not take is told apart from those computed beside it.
+        do throws(ModelError) {
+            try self.text?.check(ids, name: "The text \(JSONText.quoted(String(text.prefix(60))))")
+        } catch {
+            throw CLIPError(.input, error.description + ".")
+        }
+        return ids
     }
 
     func pixels(contentsOf path: String) throws(CLIPError) -> [UInt8] {

@@ -35,7 +35,7 @@ struct PreparationQueue<Inputs: Sequence<EmbeddingInput>> {
 }
 
 /// A value that one thread sets once and another waits for once.
-final class ResultBox<Value: Sendable>: Sendable {
+package final class ResultBox<Value: Sendable>: Sendable {
     private let storage = Mutex<Value?>(nil)
     private let isSet = DispatchSemaphore(value: 0)
 
@@ -47,7 +47,7 @@ final class ResultBox<Value: Sendable>: Sendable {
     /// The value, where it is set already.
     var value: Value? { storage.withLock { $0 } }
 
-    func wait() -> Value {
+    package func wait() -> Value {
         while true {
             isSet.wait()
             if let value { return value }

@@ -25,7 +25,7 @@ public struct Preprocessor: Sendable {
         preparer = Preparer(
             images: ImagePreprocessor(
                 preprocessing, appliesOrientation: options.followsEXIF, pixelLimit: options.largestPicture),
-            tokenizer: BytePairTokenizer(specialTokens: .openAI), contextLength: 77, options: options)
+            tokenizer: BytePairTokenizer(specialTokens: .openAI), contextLength: 77, text: nil, options: options)
     }
 
     /// Pixels of a result's side.

@@ -56,8 +56,11 @@ public enum JSONText {
 
     /// Hands over the JSON strings of a file that holds one a line; `-` is standard input.
     ///
-    /// - Throws: `CLIPError` for a line that is not a JSON string, and what `body` throws.
-    public static func forEachString(inLinesOf path: String, _ body: (String) throws -> Void) throws {
+    /// - Parameter onFailure: called for a line that is not a JSON string; by default it ends with the error.
+    /// - Throws: `CLIPError` for a file that cannot be read, and what the closures throw.
+    public static func forEachString(
+        inLinesOf path: String, onFailure: (CLIPError) throws -> Void = { throw $0 }, _ body: (String) throws -> Void
+    ) throws {
         guard let lines = LineReader(path: path == "-" ? nil : path) else {
             throw CLIPError(.input, "\(path) cannot be read: \(describe(errno: errno)).")
         }
@@ -68,7 +71,8 @@ public enum JSONText {
             var line = line
             let value = line.withUTF8 { try? JSON(parsing: UnsafeRawBufferPointer($0)) }
             guard let text = value?.string else {
-                throw CLIPError(.input, "\(path), line \(number): expected one JSON string.")
+                try onFailure(CLIPError(.input, "\(path), line \(number): expected one JSON string."))
+                continue
             }
             try body(text)
         }

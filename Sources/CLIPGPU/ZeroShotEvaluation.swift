@@ -25,6 +25,10 @@ public struct ClassFolders: Sendable {
             throw CLIPError(.input, "\(path) cannot be read: \(describe(errno: errno)).")
         }
         let prefix = folderPrefix(path)
+        // A class that is left out would make the accuracy one of fewer classes.
+        if let lost = entries.first(where: { !fileExists(prefix + $0) && $0.contains("\u{FFFD}") }) {
+            throw CLIPError(.input, "\(prefix + lost) cannot be read: its name is not UTF-8; rename it.")
+        }
         let names = entries.filter { isDirectory(prefix + $0) }
         if names.isEmpty {
             throw CLIPError(

@@ -85,7 +85,7 @@ final class FileLock {
 
     /// Waits for whoever holds it; `waiting` is told every tenth of a second, and may throw.
     init(_ path: String, waiting: () throws -> Void) throws {
-        descriptor = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o664)
+        let descriptor = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o664)
         if descriptor < 0 { throw Files.failure(path) }
         while flock(descriptor, LOCK_EX | LOCK_NB) != 0 {
             let code = errno
@@ -97,9 +97,10 @@ final class FileLock {
                 usleep(100_000)
             } else if code != EINTR {
                 // A file system without locks: what is fetched twice is still verified.
-                return
+                break
             }
         }
+        self.descriptor = descriptor
     }
 
     deinit { close(descriptor) }

@@ -37,7 +37,10 @@ struct TransportError: Error {
     var url: String
 
     /// Whether the same may succeed in a moment: a connection that broke, not one that could not be made.
-    var isTransient: Bool { [16, 18, 28, 52, 55, 56, 92].contains(code) && !message.contains("CONNECT") }
+    var isTransient: Bool {
+        [16, 18, 28, 52, 55, 56, 92].contains(code)
+            && !["CONNECT", "Connection timed out", "Resolving timed out"].contains { message.contains($0) }
+    }
 }
 
 /// A response that says that there is no file.

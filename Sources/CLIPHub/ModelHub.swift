@@ -39,8 +39,8 @@ package final class ModelHub {
         if let model = local(name) { return model }
         do {
             return try download(name, progress)
-        } catch let error as HubError where error.kind == .model {
-            // Another tool fetched it, and nobody can say now whether something small is missing.
+        } catch let error as HubError {
+            // Another tool fetched it, and nobody can say now whether something small is missing, or note that nothing is.
             if let model = local(name, isStrict: false) { return model }
             throw error
         }

@@ -115,7 +115,7 @@ package final class CLIPEncoder<B: Backend>: ImageTextEncoder {
         var sentences: [Sentence] = []
         sentences.reserveCapacity(ids.count)
         for (index, sentence) in ids.enumerated() {
-            sentences.append(try configuration.text.sentence(sentence, index: index))
+            sentences.append(try configuration.text.sentence(sentence, name: "text \(index)"))
         }
         let (parts, alone) = textPasses(sentences.map(\.ids.count), alone: alone)
         return try job { job in
@@ -215,7 +215,7 @@ package final class CLIPEncoder<B: Backend>: ImageTextEncoder {
         guard let text else { throw ModelError("the text tower was not loaded") }
         var sentences: [Sentence] = []
         for (index, sentence) in ids.enumerated() {
-            sentences.append(try configuration.text.sentence(sentence, index: index))
+            sentences.append(try configuration.text.sentence(sentence, name: "text \(index)"))
         }
         try backend.begin()
         return try backend.wait(backend.submit(text(sentences, backend, observer)))

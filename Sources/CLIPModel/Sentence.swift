@@ -16,29 +16,32 @@ struct Sentence: Hashable {
 extension TextConfiguration {
     /// The rows of token ids, which may be padded or not. Rows that nothing sees are left out, and so are rows whose
     /// result nobody sees: what stands behind the pooled row under a causal mask.
-    func sentence(_ ids: [Int32], index: Int) throws(ModelError) -> Sentence {
+    func sentence(_ ids: [Int32], name: String) throws(ModelError) -> Sentence {
         guard !ids.isEmpty else {
-            throw ModelError("text \(index) has no tokens; even an empty sentence has its start and its end")
+            throw ModelError("\(name) has no tokens; even an empty sentence has its start and its end")
         }
         guard ids.count <= contextLength else {
             throw ModelError(
-                "text \(index) has \(ids.count) tokens, more than the model's context of \(contextLength)")
+                "\(name) has \(ids.count) tokens, more than the model's context of \(contextLength)")
         }
         let sentence =
             if pooling == .classToken {
                 withClassToken(ids)
             } else if hidesPadding {
-                try withoutPadding(ids, index: index)
+                try withoutPadding(ids, name: name)
             } else {
                 upToPooledRow(ids)
             }
         let tokens = pooling == .classToken ? sentence.ids.dropLast() : sentence.ids[...]
         if let bad = tokens.first(where: { $0 < 0 || Int($0) >= vocabularySize }) {
             throw ModelError(
-                "text \(index) holds the token \(bad), outside the model's vocabulary of \(vocabularySize)")
+                "\(name) holds the token \(bad), outside the model's vocabulary of \(vocabularySize)")
         }
         return sentence
     }
+
+    /// Whether the model takes these ids, which may be padded or not.
+    package func check(_ ids: [Int32], name: String) throws(ModelError) { _ = try sentence(ids, name: name) }
 
     /// Whether all rows are wanted of the last block, not only each sentence's own: for a mean, and with summands of
     /// the scores, which attention of a single row does not take.
@@ -57,16 +60,16 @@ extension TextConfiguration {
     }
 
     /// XLM-RoBERTa's and T5's: padding is not seen, and XLM-RoBERTa's positions do not count it either.
-    private func withoutPadding(_ ids: [Int32], index: Int) throws(ModelError) -> Sentence {
+    private func withoutPadding(_ ids: [Int32], name: String) throws(ModelError) -> Sentence {
         let kept = ids.filter { $0 != paddingID }
-        guard !kept.isEmpty else { throw ModelError("text \(index) is nothing but padding") }
+        guard !kept.isEmpty else { throw ModelError("\(name) is nothing but padding") }
         var first = 0
         switch positions {
         case .learned(let place): first = place
         case .relative:
             guard ids.prefix(kept.count).allSatisfy({ $0 != paddingID }) else {
                 throw ModelError(
-                    "text \(index) holds the padding token \(paddingID) before its end, where distances between tokens "
+                    "\(name) holds the padding token \(paddingID) before its end, where distances between tokens "
                         + "cannot be told")
             }
         }

@@ -250,6 +250,9 @@ package final class EmbeddingAPI: Sendable {
             let part = Array(files[start..<min(start + picturesAtOnce, files.count)])
             keep(try await service.encodeImage(decoded(part)), part.map(\.index))
         }
+        if let index = rows.firstIndex(where: { !$0.allSatisfy(\.isFinite) }) {
+            throw Refusal(500, "The device computed numbers for input \(index) that are not finite.")
+        }
         return (rows, tokens.ids.reduce(0) { $0 + $1.count })
     }
 

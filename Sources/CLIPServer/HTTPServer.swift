@@ -123,7 +123,7 @@ package struct HTTPServer: Sendable {
                         let pipeline = channel.pipeline.syncOperations
                         try pipeline.addHandler(IdleStateHandler(readTimeout: idle))
                         try pipeline.configureHTTPServerPipeline()
-                        try pipeline.addHandler(IdleConnectionHandler())
+                        try pipeline.addHandler(IdleConnectionHandler(idle))
                         return try Connection(wrappingChannelSynchronously: channel)
                     }
                 }
@@ -208,18 +208,27 @@ private final class OpenChannels: Sendable {
         let open = channels.withLock { Array($0.values) }
         for channel in open {
             channel.pipeline.fireUserInboundEventTriggered(ChannelShouldQuiesceEvent())
-            channel.pipeline.fireUserInboundEventTriggered(IdleStateHandler.IdleStateEvent.read)
+            channel.pipeline.fireUserInboundEventTriggered(IdleConnectionHandler.End())
         }
     }
 }
 
-/// Closes a connection on which nothing came for long, unless its client waits for an answer.
+/// Closes a connection on which nothing came for long, unless its client waits for an answer or reads one.
 private final class IdleConnectionHandler: ChannelDuplexHandler {
     typealias InboundIn = HTTPServerRequestPart
     typealias InboundOut = HTTPServerRequestPart
     typealias OutboundIn = HTTPServerResponsePart
     typealias OutboundOut = HTTPServerResponsePart
+
+    /// The server ends.
+    struct End: Sendable {}
+
+    private let idle: TimeAmount
     private var isAwaited = false
+    /// When the last answer was sent: the time of silence begins there.
+    private var answered = NIODeadline.uptimeNanoseconds(0)
+
+    init(_ idle: TimeAmount) { self.idle = idle }
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
         if case .end = unwrapInboundIn(data) { isAwaited = true }
@@ -227,12 +236,19 @@ private final class IdleConnectionHandler: ChannelDuplexHandler {
     }
 
     func write(context: ChannelHandlerContext, data: NIOAny, promise: EventLoopPromise<Void>?) {
-        if case .end = unwrapOutboundIn(data) { isAwaited = false }
-        context.write(data, promise: promise)
+        guard case .end = unwrapOutboundIn(data) else { return context.write(data, promise: promise) }
+        let sent = promise ?? context.eventLoop.makePromise()
+        let handler = NIOLoopBound(self, eventLoop: context.eventLoop)
+        sent.futureResult.whenComplete { _ in
+            handler.value.isAwaited = false
+            handler.value.answered = .now()
+        }
+        context.write(data, promise: sent)
     }
 
     func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
-        if event is IdleStateHandler.IdleStateEvent, !isAwaited {
+        let isIdle = event is IdleStateHandler.IdleStateEvent && .now() - answered >= idle || event is End
+        if isIdle, !isAwaited {
             context.close(promise: nil)
         } else {
             context.fireUserInboundEventTriggered(event)

@@ -209,6 +209,12 @@ package struct JSONReader {
         return value
     }
 
+    /// Reads a whole number that fits an `Int`.
+    package mutating func integer() throws(CheckpointError) -> Int {
+        guard case .integer(let value) = try number() else { throw failure("expected a whole number") }
+        return value
+    }
+
     private mutating func number() throws(CheckpointError) -> JSON {
         skipSpace()
         let start = position

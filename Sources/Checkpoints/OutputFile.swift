@@ -46,9 +46,17 @@ package final class OutputFile {
             targetPath = path
         }
         if exists, access(targetPath, W_OK) != 0 { throw Self.failure(path) }
-        let temporary = targetPath + ".part-\(getpid())"
+        // The name may be taken: by what a killed process left, or, in another container, one with the same number has.
+        var temporary = targetPath + ".part-\(getpid())"
+        var attempts = 1
         // Others may read it as the process's mask allows, as if it had been created in the plain way.
-        descriptor = open(temporary, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0o666)
+        var opened = open(temporary, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0o666)
+        while opened < 0, errno == EEXIST, attempts < 1000 {
+            attempts += 1
+            temporary = targetPath + ".part-\(getpid())-\(attempts)"
+            opened = open(temporary, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0o666)
+        }
+        descriptor = opened
         if descriptor < 0 { throw Self.failure(path) }
         if exists { fchmod(descriptor, status.st_mode & 0o777) }
         temporaryPath = temporary

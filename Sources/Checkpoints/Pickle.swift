@@ -70,6 +70,7 @@ struct Pickle {
     private var stack: [Value] = []
     private var marks: [Int] = []
     private var memo: [Int: Value] = [:]
+    private var copiedPairs = 0
 
     /// Opcodes of one pickle; the largest checkpoints, optimizer included, have some hundred thousand.
     private static let mostOperations = 1 << 23
@@ -315,6 +316,11 @@ struct Pickle {
                 let pair = try elements(of: pair)
                 guard pair.count == 2 else { throw CheckpointError("a dictionary made of what are no pairs") }
                 pairs.append((pair[0], pair[1]))
+            }
+            // One list may be made into many dictionaries.
+            copiedPairs += pairs.count
+            guard copiedPairs <= Self.mostOperations else {
+                throw CheckpointError("its dictionaries hold more than \(Self.mostOperations) pairs")
             }
             appendDictionary(pairs)
         case .identity, .rebuildParameter:

@@ -49,6 +49,9 @@ struct Devices: ParsableCommand {
             }
             if selftest { failures += try check(description) }
         }
+        if selftest, precision != .automatic, !chosen.contains(where: { $0.precisions.contains(precision) }) {
+            throw Failure(.device, "nothing was checked: no such device computes in \(precision.rawValue).")
+        }
         if failures > 0 { throw Failure(.device, "\(failures) checks failed.") }
     }
 

@@ -9,7 +9,8 @@ struct Index: ParsableCommand {
         discussion: """
             OUTPUT is what `clip-gpu embed` writes, with the size and time of each picture's file (or archive) noted beside it. \
             Run again, it embeds what is new or changed, keeps the rows of what is not, and drops those of what is gone. Another model, \
-            precision or setting makes all of it anew. Interrupted, it keeps what was computed.
+            precision or setting makes all of it anew. Interrupted, it keeps what was computed; a folder or archive that \
+            cannot be read keeps its rows.
 
             Examples:
               clip-gpu index photos/ --output photos.safetensors --model ViT-B/32
@@ -36,6 +37,8 @@ struct Index: ParsableCommand {
         }
         var settings = [("precision", compute.precision.rawValue)]
         if let size = model.overrides.imageSize { settings.append(("image-size", "\(size)")) }
+        if let activation = model.overrides.activation { settings.append(("activation", activation.rawValue)) }
+        if let files = CLIP.recordedFiles(of: model.recorded) { settings.append(("model-files", files)) }
         let update = try CollectionUpdate(
             path: output, inputs: inputs, model: model.recorded, settings: settings, options: pictures.preparation)
         if let reason = update.reasonToStartAnew { Terminal.say("note: \(reason) All rows are made anew.") }

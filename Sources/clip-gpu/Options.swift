@@ -59,11 +59,14 @@ struct OverrideOptions: ParsableArguments {
     }
 }
 
+/// The most that options take of what is held in memory at once.
+let largestCount = 1 << 20
+
 struct ComputeOptions: ParsableArguments {
     @Option(
         name: .long,
         help: ArgumentHelp(
-            "auto, cpu, gpu[:N], gpu:all, opencl[:N], cuda[:N], or several with commas between (opencl:0,opencl:1), which "
+            "auto, cpu, gpu[:N], gpu:all, opencl[:N], or several with commas between (opencl:0,opencl:1), which "
                 + "share the work; `clip-gpu devices` lists them. auto is the best GPU, else the CPU.",
             valueName: "device"))
     var device: Device = .automatic
@@ -86,8 +89,8 @@ struct ComputeOptions: ParsableArguments {
 
     func validate() throws {
         if let threads, threads < 1 { throw ValidationError("--threads takes a number from 1, not \(threads).") }
-        if let batchSize, batchSize < 1 {
-            throw ValidationError("--batch-size takes a number from 1, not \(batchSize).")
+        if let batchSize, !(1...largestCount).contains(batchSize) {
+            throw ValidationError("--batch-size takes a number from 1 to \(largestCount), not \(batchSize).")
         }
     }
 
@@ -152,9 +155,6 @@ struct ComputeOptions: ParsableArguments {
                 progress.clear()
                 Terminal.say("failed: \(error.description)")
             case .success(let embedding):
-                guard embedding.allSatisfy(\.isFinite) else {
-                    throw Failure(.device, "the device computed numbers for \(result.name) that are not finite.")
-                }
                 try onVector(result, Embeddings(values: Array(embedding), dimension: embedding.count))
             }
             progress.advance(failed: (try? result.embedding.get()) == nil)
@@ -185,9 +185,6 @@ extension ComputeOptions {
                 progress.clear()
                 Terminal.say("failed: \(error.description)")
             case .success(let vectors):
-                guard vectors.image.allSatisfy(\.isFinite), vectors.text.allSatisfy(\.isFinite) else {
-                    throw Failure(.device, "the device computed numbers for \(result.name) that are not finite.")
-                }
                 try onVectors(result, vectors)
             }
             progress.advance(failed: (try? result.embeddings.get()) == nil)

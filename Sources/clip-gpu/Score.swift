@@ -8,7 +8,7 @@ struct Score: ParsableCommand {
         abstract: "The cosine of each picture and the sentence that belongs to it, for many pairs.",
         discussion: """
             What data sets are filtered by, and what CLIPScore measures: 2.5 times the mean of these cosines, negative ones taken \
-            as 0 (torchmetrics: 100 times). A line for each pair, in their order: cosine, picture and sentence, with tabs between.
+            as 0 (torchmetrics: 100 times the mean). A line for each pair, in their order: cosine, picture and sentence, with tabs between.
 
             PAIRS is a file with a picture's path, a tab and a sentence in each line, or JSON objects with "image" and "text"; - for \
             such lines on standard input; a .tar of webdataset (1.jpg, 1.txt, 2.jpg, …); or a folder in which a .txt stands \

@@ -49,6 +49,12 @@ struct Search: ParsableCommand {
         let (clip, _) = try compute.load(model, beside: [collection], towers: towers)
         var options = pictures.preparation
         options.truncatesText = sentences.truncate
+        if clip.information.embeddingDimension != collection.dimension {
+            throw Failure(
+                .usage,
+                "\(file) has rows of \(collection.dimension) numbers, and the model makes vectors of "
+                    + "\(clip.information.embeddingDimension): name the model that made the file.")
+        }
         let inputs = EmbeddingInputs(paths: image, texts: sentences.text)
         let failed = try compute.embed(inputs, clip, options) { result, query in
             try report(result, collection.nearest(to: query, count: top)[0])

@@ -60,8 +60,8 @@ struct Tokenize: ParsableCommand {
         if clean != nil || stripSepToken, tokenizer == nil {
             throw ValidationError("--clean and --strip-sep-token go with --tokenizer.")
         }
-        if let contextLength, contextLength < 2 {
-            throw ValidationError("--context-length takes a number from 2, not \(contextLength).")
+        if let contextLength, !(2...largestCount).contains(contextLength) {
+            throw ValidationError("--context-length takes a number from 2 to \(largestCount), not \(contextLength).")
         }
     }
 
@@ -72,12 +72,15 @@ struct Tokenize: ParsableCommand {
         let tokenizer = try makeTokenizer()
         var failed = 0
         var output = ""
+        func fail(_ error: CLIPError) {
+            failed += 1
+            Terminal.say("failed: \(error.description)")
+        }
         func tokenize(_ sentence: String) throws {
             do {
                 output += JSONText.array(try tokenizer.tokenize(sentence, truncate: truncate)) + "\n"
             } catch let error as CLIPError {
-                failed += 1
-                Terminal.say("failed: \(error.description)")
+                fail(error)
             }
             if output.utf8.count > 1 << 16 {
                 try StandardOutput.write(output)
@@ -87,7 +90,7 @@ struct Tokenize: ParsableCommand {
         }
         for sentence in sentences { try tokenize(sentence) }
         if let jsonLines {
-            try JSONText.forEachString(inLinesOf: jsonLines) { try tokenize($0) }
+            try JSONText.forEachString(inLinesOf: jsonLines, onFailure: fail) { try tokenize($0) }
         }
         try Interruption.check()
         try StandardOutput.write(output)

@@ -181,11 +181,74 @@ private func save(_ rows: [Float], dimension: Int, to path: String, names: [Stri
         // Other settings.
         #expect(try update().reasonToStartAnew == nil)
         #expect(try update(exif: true).reasonToStartAnew?.contains("exif false, not true") == true)
+        let sized = try CollectionUpdate(
+            path: output, inputs: EmbeddingInputs(paths: [pictures]), model: "m",
+            settings: [("precision", "fp32"), ("image-size", "64")])
+        #expect(sized.reasonToStartAnew?.contains("image-size of the model's own, not 64") == true)
+        _ = try sized.run(clip)
+        #expect(try update().reasonToStartAnew?.contains("image-size 64, not the model's own") == true)
         change = try update(exif: true).run(clip)
         #expect((change.added, change.kept) == (4, 0))
         #expect(throws: CLIPError.self) {
             try CollectionUpdate(path: folder.path + "/c.npy", inputs: EmbeddingInputs(paths: [pictures]), model: "m")
         }
+    }
+
+    @Test(
+        "What cannot be read keeps its rows, interrupted updates name nothing twice, and old times and twins are known")
+    func endurance() throws {
+        let folder = try TemporaryFolder()
+        let files = FileManager.default
+        let (one, two) = (folder.path + "/one", folder.path + "/two")
+        let changed = (1...20).map { "\(10 + $0)" }
+        for (place, names) in [(one, changed), (two, ["d"])] {
+            try files.createDirectory(atPath: place, withIntermediateDirectories: true)
+            for name in names {
+                try files.copyItem(atPath: Self.samples + "/coffee.jpg", toPath: "\(place)/\(name).jpg")
+            }
+        }
+        try files.setAttributes([.modificationDate: Date(timeIntervalSince1970: -1.5e8)], ofItemAtPath: two + "/d.jpg")
+        let output = folder.path + "/c.safetensors"
+        let clip = try CLIP.load(device: .cpu, towers: .image)
+        func update(_ paths: [String]) throws -> CollectionUpdate {
+            try CollectionUpdate(path: output, inputs: EmbeddingInputs(paths: paths), model: "m")
+        }
+        func names() throws -> [String] {
+            let collection = try EmbeddingCollection(contentsOf: output)
+            return try (0..<collection.count).map(collection.input)
+        }
+        // The same file twice has two rows.
+        let paths = [one, two, two + "/d.jpg"]
+        var change = try update(paths).run(clip)
+        #expect(change.added == 22)
+        #expect(try update(paths).isUpToDate() == true)
+        change = try update(paths).run(clip)
+        #expect((change.added, change.kept, change.removed) == (0, 22, 0))
+
+        // A disk that is not there.
+        let before = try names()
+        try files.moveItem(atPath: one, toPath: folder.path + "/away")
+        change = try update(paths).run(clip)
+        #expect((change.added, change.kept, change.removed, change.failed) == (0, 22, 0, 1))
+        #expect(try names() == before)
+        try files.createDirectory(atPath: one, withIntermediateDirectories: true)
+        change = try update(paths).run(clip)
+        #expect((change.kept, change.removed, change.failed) == (22, 0, 1))
+        try files.removeItem(atPath: one)
+        try files.moveItem(atPath: folder.path + "/away", toPath: one)
+
+        // All changed, and an end after the first of them: it is not there twice, nor computed again.
+        for name in changed {
+            try files.setAttributes(
+                [.modificationDate: Date(timeIntervalSince1970: 7e8)], ofItemAtPath: "\(one)/\(name).jpg")
+        }
+        var seen = 0
+        change = try update(paths).run(clip, batchSize: 1, shouldStop: { seen > 0 }, onResult: { _ in seen += 1 })
+        #expect(change.isInterrupted && change.added == seen && seen < changed.count)
+        #expect(try names().sorted() == before.sorted())
+        change = try update(paths).run(clip)
+        #expect((change.added, change.kept) == (changed.count - seen, 2 + seen))
+        #expect(try names() == before)
     }
 
     @Test("Members of an archive and pictures of a tensor keep their rows while the file is as it was")

@@ -70,6 +70,31 @@ func poolFailure() throws {
     #expect(try pool.rows(of: batches(3), ahead: 16).count == 3)
 }
 
+@Test("A device that is lost takes no more batches from those that work, and the last one goes on trying")
+func poolLoss() throws {
+    let lost = Mutex(0)
+    @Sendable func broken() -> DeviceWorker {
+        var broken = worker("broken")
+        broken.begin = { _, _ in
+            lost.withLock { $0 += 1 }
+            throw BackendError(.execution, "the device fell off the bus")
+        }
+        return broken
+    }
+    let pool = DevicePool([{ worker("good") { { usleep(2000) } } }, { broken() }])
+    var failed = 0
+    for _ in 0..<10 {
+        let boxes = batches(10).map(pool.begin)
+        for box in boxes {
+            do { _ = try box.wait().get() } catch { failed += 1 }
+        }
+    }
+    #expect((0...2).contains(failed) && lost.withLock { $0 } == failed)
+
+    let alone = DevicePool([{ broken() }])
+    for _ in 0..<5 { #expect(throws: CLIPError.self) { try alone.begin(batches(1)[0]).wait().get() } }
+}
+
 @Test("A device that does not open is told apart from those that do")
 func poolOpening() throws {
     let pool = DevicePool([

@@ -1,4 +1,5 @@
 import CLIPGPU
+import Foundation
 import Testing
 
 /// Names of what the walk yields, and sentences of what it could not look into.
@@ -38,6 +39,10 @@ func textFile() throws {
     let path = try folder.write("t.txt", "one\r\n\ntwo\nthree")
     #expect(walk(EmbeddingInputs(textFiles: [path])) == ["text: one", "text: ", "text: two", "text: three"])
     #expect(walk(EmbeddingInputs(textFiles: [folder.path + "/none"]))[0].hasPrefix("failed: "))
+    #expect(EmbeddingInputs(textFiles: [path, folder.path + "/none"]).count() == 5)
+    // What is counted in a pipe would be gone; opening it would wait for a writer.
+    mkfifo(folder.path + "/pipe", 0o600)
+    #expect(EmbeddingInputs(textFiles: [folder.path + "/pipe"]).count() == nil)
 }
 
 @Test("Members of an archive are named after it; a broken archive fails and the rest goes on")

@@ -101,6 +101,14 @@ private func sample(_ name: String) throws -> [UInt8] {
         let other = try self.found([text, cut, whole])
         #expect(other.count == 7 && other[0][0].hasPrefix("\(text) holds no pairs") && other[1][0].contains("cut off"))
         #expect(other[2...] == found[...])
+
+        // A pair that is complete where the archive breaks off counts; of several pictures the one named like the sample.
+        let members = tar([
+            ("1.mask.png", heart), ("1.png", star), ("1.alt.txt", [66]), ("1.txt", [65]), ("2.png", star),
+        ])
+        let broken = try self.found([folder.write("d.tar", Array(members.prefix(members.count - 1400)))])
+        #expect(broken.count == 2 && broken[0] == ["\(folder.path)/d.tar/1.png", "A"])
+        #expect(broken.last?[0].contains("cut off") == true)
     }
 
     @Test("In a folder the sentence stands in a .txt beside the picture")

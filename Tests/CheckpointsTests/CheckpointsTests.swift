@@ -106,6 +106,15 @@ import Testing
             try linked.commit()
             #expect(try Data(contentsOf: URL(filePath: path)) == Data([6]))
 
+            // A name that another process holds, or left: it stays as it is.
+            let taken = path + ".part-\(getpid())"
+            try Data([9]).write(to: URL(filePath: taken))
+            let beside = try OutputFile(path: path)
+            try beside.write([7] as [UInt8])
+            try beside.commit()
+            #expect(try Data(contentsOf: URL(filePath: path)) == Data([7]))
+            #expect(try Data(contentsOf: URL(filePath: taken)) == Data([9]))
+
             let null = try OutputFile(path: "/dev/null")
             try null.write([6] as [UInt8])
             try null.commit()

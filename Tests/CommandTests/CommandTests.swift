@@ -275,7 +275,7 @@ struct CommandTests {
             let server = Process()
             server.executableURL = URL(fileURLWithPath: binary)
             server.arguments = ["serve", "--port", "0", "--device", "cpu"]
-            FileManager.default.createFile(atPath: folder + "/err", contents: nil)
+            _ = FileManager.default.createFile(atPath: folder + "/err", contents: nil)
             server.standardError = FileHandle(forUpdatingAtPath: folder + "/err")
             try server.run()
             defer { if server.isRunning { kill(server.processIdentifier, SIGKILL) } }
@@ -422,6 +422,12 @@ struct CommandTests {
         #expect(
             try run(["tokenize", "--context-length", "4", "--truncate", "a photo of a cat"]).output
                 == "[49406, 320, 1125, 49407]\n")
+        let lines = try run(
+            ["tokenize", "--json-lines", "-", "--context-length", "4"], input: "\"a\"\nno JSON\n\n\"hello\"\n")
+        #expect(lines.status == 1 && lines.errors.contains("line 2: expected one JSON string."))
+        #expect(lines.output == "[49406, 320, 49407, 0]\n[49406, 3306, 49407, 0]\n")
+        #expect(try run(["tokenize", "--context-length", "9223372036854775807", "a"]).status == 2)
+        #expect(try run(["embed", "--text", "a", "--batch-size", "9223372036854775807"]).status == 2)
     }
 
     @Test("tokenize reads a folder of tokenizer files, cleans as open_clip does, and refuses what it cannot read")

@@ -293,6 +293,11 @@ static ccpu_linear *create(
         return NULL;
     }
     if (!waits) pack_all(&p);
+    if (context->memory_failed) {
+        context->memory_failed = false;
+        ccpu_linear_destroy(linear);
+        return NULL;
+    }
     if (quantizes && !quantize(context, linear, norm)) {
         ccpu_linear_destroy(linear);
         return NULL;

@@ -83,25 +83,55 @@ const char *ccpu_processor_name(void) {
     return start;
 }
 
-/// Whole processors of a control group's quota, rounded up; 0 for no limit.
-static int quota(void) {
-    FILE *file = fopen("/sys/fs/cgroup/cpu.max", "r");
-    if (file) {
-        long share = 0, period = 0;
-        int read = fscanf(file, "%ld %ld", &share, &period);  // "max 100000" reads nothing
-        fclose(file);
-        return read == 2 && share > 0 && period > 0 ? (int)((share + period - 1) / period) : 0;
+/// The whole numbers that a file begins with; how many, at most two.
+static int numbers(const char *folder, const char *name, long *first, long *second) {
+    char path[4096];
+    if (snprintf(path, sizeof path, "%s/%s", folder, name) >= (int)sizeof path) return 0;
+    FILE *file = fopen(path, "r");
+    if (!file) return 0;
+    int read = fscanf(file, "%ld %ld", first, second);  // "max 100000" reads nothing
+    fclose(file);
+    return read;
+}
+
+/// Whole processors of the quota of one control group, rounded up; 0 for no limit.
+static int group_quota(const char *folder) {
+    long share = 0, period = 0, none;
+    if (numbers(folder, "cpu.max", &share, &period) < 2
+        && (numbers(folder, "cpu.cfs_quota_us", &share, &none) < 1
+            || numbers(folder, "cpu.cfs_period_us", &period, &none) < 1))
+        return 0;
+    return share > 0 && period > 0 ? (int)((share + period - 1) / period) : 0;
+}
+
+int ccpu_quota(const char *root, const char *groups) {
+    int least = group_quota(root);
+    FILE *file = fopen(groups, "r");
+    if (!file) return least;
+    char line[2048];
+    while (fgets(line, sizeof line, file)) {
+        // "0::/a/b" of version 2, "4:cpu,cpuacct:/a/b" of version 1.
+        char *controllers = strchr(line, ':'), *path = controllers ? strchr(controllers + 1, ':') : NULL;
+        if (!path) continue;
+        *path++ = 0;
+        path[strcspn(path, "\n")] = 0;
+        if (controllers[1] && !strstr(controllers, "cpu")) continue;
+        // Every group on the way to the root limits those in it. In a container the path may begin outside of what is seen.
+        for (char *end = path + strlen(path); end > path; end = strrchr(path, '/')) {
+            *end = 0;
+            char folder[4096];
+            if (snprintf(folder, sizeof folder, "%s%s", root, path) >= (int)sizeof folder) continue;
+            int quota = group_quota(folder);
+            if (quota > 0 && (least == 0 || quota < least)) least = quota;
+        }
     }
-    long share = 0, period = 0;
-    file = fopen("/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "r");
-    if (!file) return 0;
-    int read = fscanf(file, "%ld", &share);
     fclose(file);
-    file = fopen("/sys/fs/cgroup/cpu/cpu.cfs_period_us", "r");
-    if (!file) return 0;
-    read += fscanf(file, "%ld", &period);
-    fclose(file);
-    return read == 2 && share > 0 && period > 0 ? (int)((share + period - 1) / period) : 0;
+    return least;
+}
+
+static int quota(void) {
+    int now = ccpu_quota("/sys/fs/cgroup", "/proc/self/cgroup"), before = ccpu_quota("/sys/fs/cgroup/cpu", "/proc/self/cgroup");
+    return now > 0 && (before == 0 || now < before) ? now : before;
 }
 
 int ccpu_available_threads(void) {

@@ -19,6 +19,8 @@ package struct OpenCLDeviceDescription: Sendable {
     package let largestAllocation: UInt64
     package let localMemory: UInt64
     package let computeUnits: Int
+    /// It shares the processor's memory: a graphics unit within a processor, as a rule.
+    package let sharesHostMemory: Bool
     package let largestWorkGroup: Int
     /// Floats of one vector register; 1 on most GPUs.
     package let vectorWidth: Int
@@ -32,6 +34,12 @@ package struct OpenCLDeviceDescription: Sendable {
     package let gfxGeneration: Int?
 
     package var identifier: String { "opencl:\(index)" }
+
+    /// What runs work-groups beside each other: Intel counts its execution units, of which 16 make what others count.
+    package var multiprocessors: Int {
+        kind == .gpu && extensions.contains("cl_intel_required_subgroup_size")
+            ? max(1, computeUnits / 16) : computeUnits
+    }
 
     /// Matrix instructions that it promises, best first. Whether they build, and a self-check, have the last word.
     package var matrixSteps: [MatrixStep] {
@@ -126,6 +134,8 @@ package enum OpenCLDevices {
             largestAllocation: number(cl, device, CL_DEVICE_MAX_MEM_ALLOC_SIZE, cl_ulong(0)),
             localMemory: number(cl, device, CL_DEVICE_LOCAL_MEM_SIZE, cl_ulong(0)),
             computeUnits: Int(number(cl, device, CL_DEVICE_MAX_COMPUTE_UNITS, cl_uint(0))),
+            // Deprecated since 2.0, and still answered; the headers have the name for old versions alone.
+            sharesHostMemory: number(cl, device, 0x1035, cl_uint(0)) != 0,
             largestWorkGroup: number(cl, device, CL_DEVICE_MAX_WORK_GROUP_SIZE, 0),
             vectorWidth: Int(number(cl, device, CL_DEVICE_NATIVE_VECTOR_WIDTH_FLOAT, cl_uint(0))),
             half: extensions.contains("cl_khr_fp16"),

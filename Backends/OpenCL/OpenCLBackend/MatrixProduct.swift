@@ -58,7 +58,7 @@ extension OpenCLBackend {
     ) throws(BackendError) {
         guard x.rows > 0 else { return }
         let columns = weights.productColumns
-        let units = description.computeUnits
+        let units = description.multiprocessors
         var flags = weights.flags
         if residual != nil { flags |= EpilogueFlag.residual }
         if groups.count > 1 && groups.yStep % 8 != 0 { flags |= EpilogueFlag.unaligned }
@@ -107,7 +107,7 @@ extension OpenCLBackend {
     private func tileAndKernel(
         rows: Int, columns: Int, outputs: Int, flags: Int
     ) throws(BackendError) -> (MatrixTile, Kernel) {
-        let units = description.computeUnits
+        let units = description.multiprocessors
         let activation = flags & EpilogueFlag.activations
         let isSimple =
             flags & (EpilogueFlag.gated | EpilogueFlag.scale | EpilogueFlag.unaligned) == 0
@@ -120,7 +120,7 @@ extension OpenCLBackend {
             do throws(BackendError) {
                 return (tile, try programs.program(request).kernel("linear"))
             } catch {
-                guard matrixTiles.count > 1 else { throw error }
+                guard matrixTiles.count > 1, error.code == .kernel || error.code == .outOfMemory else { throw error }
                 leaveOut(tile, because: error)
             }
         }

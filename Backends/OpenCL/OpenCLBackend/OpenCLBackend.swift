@@ -213,7 +213,7 @@ package final class OpenCLBackend: Backend {
         let memory = Int(clamping: description.memory) / 4 / (laneCount * 10 * max(width, 1) * elementSize)
         let most = max(
             64, min(memory, Int(clamping: description.largestAllocation) / (4 * max(width, 1) * elementSize)))
-        let wanted = max(4096, description.computeUnits * microBatch.tileRows)
+        let wanted = max(4096, description.multiprocessors * microBatch.tileRows)
         return microBatch.rows(width: width, within: min(wanted * 3 / 4, most)...min(wanted * 5 / 4, most))
     }
 
@@ -225,7 +225,7 @@ package final class OpenCLBackend: Backend {
 
     private var microBatch: MicroBatch {
         MicroBatch(
-            computeUnits: description.computeUnits, tileRows: matrixTiles.first?.rows ?? linearTile.groupRows,
+            computeUnits: description.multiprocessors, tileRows: matrixTiles.first?.rows ?? linearTile.groupRows,
             tileColumns: matrixTiles.first?.columns ?? linearTile.panel)
     }
 
@@ -601,13 +601,16 @@ package final class OpenCLBackend: Backend {
             remember(findings, tile.step)
             return true
         } catch {
-            guard error.code == .kernel, matrixTiles.count > 1 else {
+            // Drivers also refuse launches for want of resources, some of which may be had another time.
+            guard error.code == .kernel || error.code == .outOfMemory, matrixTiles.count > 1 else {
                 // Nothing is known of it: a device that is used again looks again.
                 uncheckedTiles.insert(tile)
                 throw error
             }
-            findings[tile.description] = .refused(error.description)
-            remember(findings, tile.step)
+            if error.code == .kernel {
+                findings[tile.description] = .refused(error.description)
+                remember(findings, tile.step)
+            }
             leaveOut(tile, because: error)
             return false
         }
@@ -626,7 +629,7 @@ package final class OpenCLBackend: Backend {
             programs.prebuild(wgmmaAttentionRequests)
             try checkWGMMAAttention()
         } catch {
-            guard error.code == .kernel else {
+            guard error.code == .kernel || error.code == .outOfMemory else {
                 wgmmaAttention = .unchecked
                 throw error
             }

@@ -72,7 +72,7 @@ final class Programs {
         let key = key(request)
         if let made = built[key] { return try made.get() }
         let made = take(make(request))
-        built[key] = made
+        if Self.isFinal(made) { built[key] = made }
         return try made.get()
     }
 
@@ -87,7 +87,20 @@ final class Programs {
             DispatchQueue.concurrentPerform(iterations: missing.count) { places[$0] = programs.make(missing[$0]) }
         }
         for (request, made) in zip(missing, made) {
-            if let made { built[key(request)] = take(made) }
+            guard let made = made.map(take), Self.isFinal(made) else { continue }
+            built[key(request)] = made
+        }
+    }
+
+    /// Whether the next attempt would end alike: a compiler that ran out of memory may have it then.
+    private static func isFinal(_ made: Result<Program, BackendError>) -> Bool {
+        if case .failure(let error) = made { error.code == .kernel } else { true }
+    }
+
+    /// Where a compiler failed for want of what it may have the next time.
+    private static func checkTransient(_ status: cl_int, _ name: String) throws(BackendError) {
+        if [CL_OUT_OF_HOST_MEMORY, CL_OUT_OF_RESOURCES, CL_DEVICE_NOT_AVAILABLE].contains(status) {
+            try check(status, "building Kernels/OpenCL/\(name).cl")
         }
     }
 
@@ -96,6 +109,10 @@ final class Programs {
     }
 
     private func key(_ request: Request) -> String { request.files.joined(separator: "+") + " " + options(request) }
+
+    /// What the host adds to the kernels' text: how weights are packed, programs spliced and kernels called. Another number
+    /// where that changes, so that what was found out or kept before does not count.
+    static let hostForm = "host 2"
 
     /// A program on its way from a thread of its own, or why there is none.
     private struct Made {
@@ -153,7 +170,8 @@ final class Programs {
     private func build(
         _ source: String, _ options: String, name: String, splices: Bool, resident: Int, _ origin: inout Made.Origin?
     ) throws(BackendError) -> cl_program {
-        let key = ContentKey([deviceKey, options, source] + (resident > 1 ? ["resident \(resident)"] : []))
+        let key = ContentKey(
+            [deviceKey, options, source, Self.hostForm] + (resident > 1 ? ["resident \(resident)"] : []))
         if let binary = cache?.read(key), let program = try? load(binary, options, name: name) {
             origin = .cached
             return program
@@ -174,6 +192,7 @@ final class Programs {
         guard status == CL_SUCCESS else {
             let log = buildLog(program)
             _ = cl.clReleaseProgram(program)
+            try Self.checkTransient(status, name)
             throw BackendError(
                 .kernel,
                 "OpenCL: Kernels/OpenCL/\(name).cl does not build (\(String(cString: copencl_status_name(status))),"
@@ -222,6 +241,7 @@ final class Programs {
         }
         let log = buildLog(program)
         _ = cl.clReleaseProgram(program)
+        try Self.checkTransient(status, name)
         throw BackendError(
             .kernel,
             "OpenCL: the driver does not take the binary of Kernels/OpenCL/\(name).cl"

@@ -34,5 +34,7 @@ func check(_ status: cl_int, _ what: @autoclosure () -> String) throws(BackendEr
         default: .execution
         }
     throw BackendError(
-        code, "OpenCL: \(what()) failed with \(String(cString: copencl_status_name(status))) (\(status))")
+        code,
+        "OpenCL: \(what()) failed with \(String(cString: copencl_status_name(status))) (\(status))"
+            + (code == .outOfMemory ? "; smaller batches need less memory" : ""))
 }

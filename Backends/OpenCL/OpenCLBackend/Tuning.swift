@@ -85,7 +85,7 @@ extension OpenCLBackend {
 
     private func findingsKey(_ step: MatrixStep) -> ContentKey? {
         guard !emulatesMatrixSteps, let source = try? programs.source(step.files("linear")) else { return nil }
-        return ContentKey(["findings 1", deviceKey, step.rawValue, source], ending: "findings")
+        return ContentKey(["findings 1", Programs.hostForm, deviceKey, step.rawValue, source], ending: "findings")
     }
 
     /// By the tile's description.

@@ -28,7 +28,7 @@ enum HTMLEntities {
 
     /// ftfy's `unescape_html`: only with a semicolon, and some names in capitals too.
     static func unescapedAsFtfy(_ text: [UInt32]) -> [UInt32] {
-        replacingReferences(in: text) { text, start in
+        replacingReferences(in: text, isRepeated: true) { text, start in
             let isNumeric = start + 1 < text.count && text[start + 1] == numberSign
             let end = endOfName(text, from: start + (isNumeric ? 2 : 1), limit: 24)
             guard end < text.count, text[end] == semicolon else { return nil }
@@ -44,7 +44,7 @@ enum HTMLEntities {
 
     /// Replaces each ampersand for which `reference` gives characters and how many scalars they stand for.
     private static func replacingReferences(
-        in text: [UInt32], reference: ([UInt32], Int) -> (parts: [UInt32], length: Int)?
+        in text: [UInt32], isRepeated: Bool = false, reference: ([UInt32], Int) -> (parts: [UInt32], length: Int)?
     ) -> [UInt32] {
         guard text.contains(ampersand) else { return text }
         var result = [UInt32]()
@@ -54,12 +54,28 @@ enum HTMLEntities {
             if text[position] == ampersand, let (parts, length) = reference(text, position) {
                 result.append(contentsOf: parts)
                 position += length
+                if isRepeated, parts == [ampersand] { position = lastOfNested(text, position, reference) }
             } else {
                 result.append(text[position])
                 position += 1
             }
         }
         return result
+    }
+
+    /// Behind an ampersand that was written as a reference: where those that it begins, each of which is an ampersand again
+    /// (`&amp;amp;amp;`), come to the last but one. They would be taken away one a pass, each over the whole text.
+    private static func lastOfNested(
+        _ text: [UInt32], _ start: Int, _ reference: ([UInt32], Int) -> (parts: [UInt32], length: Int)?
+    ) -> Int {
+        /// Where a reference ends that lacks its ampersand.
+        func end(_ start: Int) -> Int? {
+            guard let (parts, length) = reference(text, start - 1), parts == [ampersand] else { return nil }
+            return start - 1 + length
+        }
+        var position = start
+        while let next = end(position), end(next) != nil { position = next }
+        return position
     }
 
     private static func endOfName(_ text: [UInt32], from start: Int, limit: Int) -> Int {

@@ -35,6 +35,9 @@ const char *ccpu_instruction_set_name(ccpu_instruction_set set);
 const char *ccpu_processor_name(void);
 /// Threads that the scheduler and the control group allow; at least one.
 int ccpu_available_threads(void);
+/// Whole processors, rounded up, that the control groups under `root` allow this process, whose groups the file `groups` lists
+/// (/proc/self/cgroup), and all groups around those; 0 for no limit.
+int ccpu_quota(const char *root, const char *groups);
 /// Bytes of memory of this machine; 0 where unknown.
 uint64_t ccpu_physical_memory(void);
 
