@@ -7,7 +7,7 @@ import argparse
 import pickle
 import shutil
 import zipfile
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from pathlib import Path
 
 import numpy
@@ -113,6 +113,18 @@ def main():
     training = {"epoch": 3, "name": "run", "optimizer": {"state": {0: {"step": torch.tensor(1.0)}}, "lr": 1e-3,
                 "betas": (0.9, 0.98)}, "state_dict": parallel, "large": 1 << 70, "bytes": b"\0\1"}
     torch.save(training, FIXTURES / "training.pt")
+    # What optimizers and schedulers keep beside tensors, and a parameter that has attributes of its own.
+    save_file({f"module.{name}": value.detach().clone().contiguous() for name, value in state.items()},
+              FIXTURES / "parallel.safetensors")
+    first = next(name for name, value in state.items() if value.is_floating_point())
+    attributed = torch.nn.Parameter(state[first].detach().clone(), requires_grad=False)
+    attributed.is_special = True
+    last = list(state)[-1]
+    noted = state[last].detach().clone()
+    noted.note = "a tensor with an attribute"
+    training = {"state_dict": {**state, first: attributed, last: noted}, "milestones": Counter([30, 60, 60]), "seen": {3, 5}, "raw": bytearray(b"\0\1"),
+                "phase": 1 + 2j}
+    torch.save(training, FIXTURES / "scheduler.pt")
     torch.save({"model_state_dict": state}, FIXTURES / "wrapped.pth")
     types = {"uint16": torch.tensor([1, 65535], dtype=torch.uint16),
              "float8": torch.tensor([1.5, -2.0]).to(torch.float8_e4m3fn)}

@@ -130,16 +130,25 @@ enum DeviceSource: Sendable {
         }
     }
 
-    /// The same where a GPU must first pass the start test.
+    /// The same where a GPU must first pass the start test; where it does not with the matrix instructions that it promises, it
+    /// is tried with lesser ones, at last without.
     func openChecked(_ precision: Precision) throws -> OpenedDevice {
-        let opened = try open(precision)
-        if kind != .cpu, let failed = try opened.startTest().failures.first {
-            throw BackendError(.execution, "\(identifier) failed its self-check (\(failed))")
+        var opened = try open(precision)
+        if kind == .cpu { return opened }
+        var notices: [String] = []
+        while let failed = try opened.startTest().failures.first {
+            guard let steps = opened.lesserSteps else {
+                throw BackendError(.execution, "\(identifier) failed its self-check (\(failed))")
+            }
+            notices.append("\(identifier) failed its self-check (\(failed)); lesser kernels are used")
+            opened = try open(precision, steps)
         }
+        opened.openingNotices = notices
         return opened
     }
 
-    func open(_ precision: Precision) throws -> OpenedDevice {
+    /// - Parameter steps: matrix instructions to try, where not all that the device promises.
+    func open(_ precision: Precision, _ steps: [MatrixStep]? = nil) throws -> OpenedDevice {
         switch self {
         case .cpu(let threads):
             let backend = try CPUBackend(
@@ -148,10 +157,12 @@ enum DeviceSource: Sendable {
                 backend, notices: { [] }, facts: { backend.device.capabilities.map { ("kernels", $0) } },
                 peak: Peak(of: "multiply-adds out of registers") { backend.measurePeak(seconds: 0.1) })
         case .openCL(let description):
+            var options = OpenCLOptions()
+            if let steps { options.matrixSteps = steps }
             let backend = try OpenCLBackend(
-                deviceIndex: description.index, precision: precision.resolved(for: description.kind))
+                deviceIndex: description.index, precision: precision.resolved(for: description.kind), options: options)
             let tuned = backend.tunedTile.map { "\(description.identifier) is tuned: linear \($0)" }
-            return OpenedDevice(
+            var opened = OpenedDevice(
                 backend, notices: { backend.notices }, remarks: tuned.map { [$0] } ?? [], facts: { backend.report },
                 peak: backend.matrixStep == nil
                     ? Peak(of: "multiply-adds out of registers") { try backend.measurePeak(seconds: 0.2) }
@@ -161,6 +172,10 @@ enum DeviceSource: Sendable {
                                 on: backend, rows: 4096, inputs: 4096, outputs: 4096, activation: .none,
                                 residual: false, seconds: 0.2)
                     })
+            if let step = backend.matrixStep {
+                opened.lesserSteps = Array(description.matrixSteps.drop { $0 != step }.dropFirst())
+            }
+            return opened
         }
     }
 }
@@ -190,6 +205,9 @@ struct OpenedDevice {
     /// Operations per second (two for a multiply-add; in int8 those of bytes): out of registers, which no product can exceed, or with
     /// matrix instructions those of a large product.
     let measurePeak: () throws -> Double
+    /// Where it uses matrix instructions: those that it could use in their place.
+    fileprivate(set) var lesserSteps: [MatrixStep]?
+    fileprivate(set) var openingNotices: [String] = []
     private let notices: () -> [String]
     private let remarks: [String]
     private let encoder: (ModelCheckpoint, CLIPModel.Towers) throws -> any ImageTextEncoder
@@ -233,7 +251,7 @@ struct OpenedDevice {
         device.preferredImages = encoder.preferredImages
         // Texts as if they were long.
         device.preferredTexts = max(1, encoder.preferredTokens / 16)
-        device.notices = notices()
+        device.notices = openingNotices + notices()
         device.remarks = remarks
         return DeviceWorker(
             device: device,

@@ -18,28 +18,15 @@ enum HuggingFaceFolder {
         let config = try json(folder + "config.json")
         // Checked first, so that a model of another kind is not blamed on its weights.
         _ = try family(config, folder + "config.json")
-        let weights: Checkpoint
-        if exists(folder + "model.safetensors") {
-            weights = try reading { () throws(CheckpointError) in
-                try Safetensors.open(path: folder + "model.safetensors")
-            }
-        } else if exists(folder + "model.safetensors.index.json") {
-            weights = try reading { () throws(CheckpointError) in
-                try Checkpoint.openSharded(indexPath: folder + "model.safetensors.index.json")
-            }
-        } else if exists(folder + "pytorch_model.bin") {
-            weights = try reading { () throws(CheckpointError) in
-                try PyTorchArchive.open(path: folder + "pytorch_model.bin")
-            }
-        } else if exists(folder + "pytorch_model.bin.index.json") {
-            weights = try reading { () throws(CheckpointError) in
-                try Checkpoint.openSharded(indexPath: folder + "pytorch_model.bin.index.json")
-            }
-        } else {
+        let forms = [
+            "model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json",
+        ]
+        guard let file = forms.first(where: { exists(folder + $0) }) else {
             throw ModelError(
                 "\(path) holds no weights: expected model.safetensors, pytorch_model.bin or the index of either beside "
                     + "config.json")
         }
+        let weights = try reading { () throws(CheckpointError) in try Checkpoint.open(path: folder + file) }
         let files = Files(folder: folder, config: config, preprocessor: try preprocessor(folder))
         return try ModelCheckpoint(weights: weights, describe(weights, files, options))
     }

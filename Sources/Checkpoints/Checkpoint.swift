@@ -113,7 +113,20 @@ package struct Checkpoint: Sendable {
     /// Reads a file of any format, told apart by its first bytes, not by its name; or several, by the name of their
     /// index.
     package static func open(path: String) throws(CheckpointError) -> Checkpoint {
-        path.hasSuffix(indexSuffix) ? try openSharded(indexPath: path) : try openFile(path: path)
+        let whole = path.hasSuffix(indexSuffix) ? try openSharded(indexPath: path) : try openFile(path: path)
+        return try whole.unwrapped()
+    }
+
+    /// Without the "module." before every name, of a model that several devices trained: torch.nn.DataParallel and its kin.
+    func unwrapped() throws(CheckpointError) -> Checkpoint {
+        let wrapping = "module."
+        guard !tensors.isEmpty, tensors.allSatisfy({ $0.name.hasPrefix(wrapping) }) else { return self }
+        let tensors = tensors.map {
+            StoredTensor(
+                name: String($0.name.dropFirst(wrapping.count)), shape: $0.shape, type: $0.type, memory: $0.memory,
+                range: $0.range)
+        }
+        return try Checkpoint(name: name, tensors: tensors, metadata: metadata, format: format, modules: modules)
     }
 
     /// What the names of indexes end in.

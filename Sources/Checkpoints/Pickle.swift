@@ -32,10 +32,12 @@ struct Pickle {
         case orderedDictionary
         /// `torch.Size`, `torch.device`, and TorchScript's typed lists: their argument.
         case identity
-        /// Bytes, written as the call of a codec.
+        /// Bytes, written as the call of a codec, and values that an optimizer keeps.
         case opaque
         case rebuildTensor
         case rebuildParameter
+        /// A tensor or parameter with attributes: the function, a type, its arguments, the attributes.
+        case rebuildFromType
         /// Its elements' type, or none for storages of mere bytes.
         case storageType(StoredType?)
         case elementType(StoredType)
@@ -287,7 +289,11 @@ struct Pickle {
             ("torch.jit._pickle", "build_doublelist"), ("torch.jit._pickle", "build_boollist"),
             ("torch.jit._pickle", "build_tensorlist"):
             return .identity
-        case ("_codecs", "encode"): return .opaque
+        case ("_codecs", "encode"), ("collections", "Counter"), ("torch.nn.parameter", "Parameter"),
+            ("builtins", "set"), ("__builtin__", "set"), ("builtins", "bytearray"), ("__builtin__", "bytearray"),
+            ("builtins", "complex"), ("__builtin__", "complex"):
+            return .opaque
+        case ("torch._tensor", "_rebuild_from_type_v2"): return .rebuildFromType
         case ("torch._utils", "_rebuild_tensor"), ("torch._utils", "_rebuild_tensor_v2"),
             ("torch._utils", "_rebuild_tensor_v3"):
             return .rebuildTensor
@@ -328,6 +334,14 @@ struct Pickle {
             stack.append(value)
         case .opaque: stack.append(.opaque)
         case .rebuildTensor: try rebuildTensor(arguments)
+        case .rebuildFromType:
+            guard arguments.count == 4, case .name(let function) = arguments[0] else {
+                throw CheckpointError("a tensor with attributes that names no function")
+            }
+            switch function {
+            case .rebuildTensor, .rebuildParameter: try make(function, elements(of: arguments[2]))
+            default: throw CheckpointError("a tensor with attributes that is made by another function")
+            }
         case .scriptClass(let name):
             stack.append(.object(objects.count))
             objects.append((name, nil))

@@ -128,11 +128,6 @@ package enum PyTorchArchive {
         } else {
             named = try stateDictionary(value, machine)
         }
-        // Written by a model that several devices trained: torch.nn.DataParallel and its kin.
-        let wrapped = "module."
-        if !named.isEmpty, named.allSatisfy({ $0.name.hasPrefix(wrapped) }) {
-            named = named.map { (String($0.name.dropFirst(wrapped.count)), $0.tensor) }
-        }
         guard named.count <= mostTensors else { throw CheckpointError("it holds more than \(mostTensors) tensors") }
         // Tensors that are not contiguous are copied; together they may not take more than the file.
         var budget = bytes.count

@@ -19,12 +19,18 @@ import Testing
     @Test(
         "the same tensors, whatever form and protocol",
         arguments: (1...5).map { "zip-\($0).pt" } + (2...5).map { "legacy-\($0).pt" } + [
-            "training.pt", "wrapped.pth", "repacked.pt",
+            "training.pt", "scheduler.pt", "wrapped.pth", "repacked.pt",
         ])
     func forms(_ file: String) throws {
         let found = try Checkpoint.open(path: Self.folder + file)
         #expect(found.format == .stateDictionary && found.modules.isEmpty)
         try expectSame(found, Checkpoint.open(path: Self.folder + "tensors.safetensors"))
+    }
+
+    @Test("names lose what several devices put before them, in every form") func parallel() throws {
+        try expectSame(
+            Checkpoint.open(path: Self.folder + "parallel.safetensors"),
+            Checkpoint.open(path: Self.folder + "tensors.safetensors"))
     }
 
     @Test("a TorchScript archive is its tensors by their modules' paths", arguments: ["scripted.pt", "traced.pt"])
