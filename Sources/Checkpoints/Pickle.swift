@@ -290,6 +290,7 @@ struct Pickle {
             ("torch.jit._pickle", "build_tensorlist"):
             return .identity
         case ("_codecs", "encode"), ("collections", "Counter"), ("torch.nn.parameter", "Parameter"),
+            ("torch", "Tensor"),
             ("builtins", "set"), ("__builtin__", "set"), ("builtins", "bytearray"), ("__builtin__", "bytearray"),
             ("builtins", "complex"), ("__builtin__", "complex"):
             return .opaque
