@@ -4,7 +4,6 @@
 // `CLIP_GPU_CONFORMANCE=quick` leaves out the suite's large cases.
 
 import BackendTesting
-import CCPU
 import CLIPCompute
 import CPUBackend
 import Foundation
@@ -170,23 +169,5 @@ import Testing
         let backend = try CPUBackend()
         let error = #expect(throws: BackendError.self) { try backend.wait(Ticket(number: 7)) }
         #expect(error?.code == .execution)
-    }
-
-    @Test("the least quota of the control groups around a process counts") func quotas() throws {
-        let root = NSTemporaryDirectory() + "clip-gpu-" + UUID().uuidString
-        defer { try? FileManager.default.removeItem(atPath: root) }
-        try FileManager.default.createDirectory(atPath: root + "/a/b", withIntermediateDirectories: true)
-        func write(_ name: String, _ text: String) throws { try Data(text.utf8).write(to: URL(filePath: root + name)) }
-        try write("/groups", "4:memory:/x\n0::/a/b\n")
-        #expect(ccpu_quota(root, root + "/groups") == 0 && ccpu_quota(root, root + "/none") == 0)
-        try write("/cpu.max", "800000 100000\n")
-        try write("/a/b/cpu.max", "max 100000\n")
-        #expect(ccpu_quota(root, root + "/groups") == 8)
-        try write("/a/cpu.max", "250000 100000\n")
-        #expect(ccpu_quota(root, root + "/groups") == 3)
-        try write("/groups", "3:cpu,cpuacct:/a/b\n0::/\n")
-        try write("/a/b/cpu.cfs_quota_us", "100000\n")
-        try write("/a/b/cpu.cfs_period_us", "100000\n")
-        #expect(ccpu_quota(root, root + "/groups") == 1)
     }
 }
