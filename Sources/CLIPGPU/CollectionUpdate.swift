@@ -75,7 +75,7 @@ public struct CollectionUpdate: Sendable {
             }
         }
 
-        /// The next row of that name, and how many it has.
+        /// The next row of that name.
         mutating func next(_ name: String) -> Row? {
             guard var rows = shared[name] else { return first[name] }
             defer { shared[name] = rows }

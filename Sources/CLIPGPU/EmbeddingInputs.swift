@@ -98,6 +98,7 @@ public struct EmbeddingInputs: Sequence, Sendable {
             }
         }
         for path in textFiles {
+            if path == "-" { return nil }
             guard fileExists(path) else {
                 total += 1  // It fails.
                 continue

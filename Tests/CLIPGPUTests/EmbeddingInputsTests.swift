@@ -43,6 +43,7 @@ func textFile() throws {
     // What is counted in a pipe would be gone; opening it would wait for a writer.
     mkfifo(folder.path + "/pipe", 0o600)
     #expect(EmbeddingInputs(textFiles: [folder.path + "/pipe"]).count() == nil)
+    #expect(EmbeddingInputs(textFiles: ["-"]).count() == nil)
 }
 
 @Test("Members of an archive are named after it; a broken archive fails and the rest goes on")
