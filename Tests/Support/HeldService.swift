@@ -20,5 +20,6 @@ public final class HeldService: Sendable {
         end.wait()
     }
 
+    /// Lets the service work.
     public func release() { end.signal() }
 }
