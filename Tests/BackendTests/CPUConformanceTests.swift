@@ -75,6 +75,51 @@ import Testing
         #expect(most == expected)
     }
 
+    @Test(
+        "weights that are halves take half the memory and change no byte",
+        arguments: ways.filter { $0.precision == .fp32 && $0.product == .own })
+    func halves(_ way: Way) throws {
+        let backend = try CPUBackend(options: way.options)
+        let convertsHalves = way.set > .base || InstructionSet.base.name == "neon"
+        var generator = Generator("halves")
+        for (rows, inputs, outputs, gated, normed) in [
+            (1, 1, 2, false, false), (5, 33, 8, false, true), (6, 768, 33, false, false), (7, 800, 130, true, false),
+            (13, 64, 64, false, true), (50, 1600, 48, false, false), (97, 100, 70, true, true),
+            (600, 96, 40, false, false),
+        ] {
+            // Among them what halves have of zeros, subnormal numbers and their greatest.
+            var weights = generator.normals(outputs * inputs).map { Float(Float16($0)) }
+            for (index, special) in [Float(-0.0), 0x1p-24, 0x1.ff8p-15, 65504].enumerated() {
+                weights[index * 7 % weights.count] = special
+            }
+            let x = generator.normals(rows * inputs)
+            let gain = HostTensor(generator.normals(inputs), shape: [inputs])
+            /// All outputs but the last, of the first use and the second.
+            func results(_ weights: [Float], as type: ElementType) throws -> (values: [[UInt32]], bytes: Int) {
+                let linear = try backend.prepare(
+                    LinearParameters(
+                        weight: HostMatrix(HostTensor(weights, shape: [outputs, inputs], as: type)),
+                        norm: normed ? NormParameters(weight: gain, bias: nil, epsilon: 1e-5) : nil,
+                        activation: .quickGELU, gated: gated))
+                let count = gated ? outputs / 2 : outputs
+                let values = try (0..<2).map { _ in
+                    try backend.begin()
+                    let matrix = try backend.upload(x, rows: rows, columns: inputs)
+                    let result = try backend.wait(backend.submit(backend.linear(matrix, linear)))
+                    return result.indices.filter { $0 % count != count - 1 }.map { result[$0].bitPattern }
+                }
+                return (values, linear.heldBytes)
+            }
+            let half = try results(weights, as: .float16)
+            let float = try results(weights, as: .float32)
+            weights[weights.count - 1] = 0.1  // no half: all are held as floats
+            let wide = try results(weights, as: .float32)
+            #expect(half.values == wide.values && float.values == wide.values, "\(rows) x \(inputs) x \(outputs)")
+            #expect(wide.values[0] == wide.values[1] && wide.bytes >= 4 * outputs * inputs)
+            #expect(half.bytes == (convertsHalves ? wide.bytes / 2 : wide.bytes) && float.bytes == half.bytes)
+        }
+    }
+
     @Test("int8 products are the same bits on every instruction set", arguments: [1, 3])
     func int8(threads: Int) throws {
         // Without a norm and a curved activation, whose functions differ in their last bits; widths that fit no

@@ -56,10 +56,10 @@ import Testing
 }
 
 /// The compilers that are here.
-private enum Compilers {
+enum Compilers {
     private static let environment = ProcessInfo.processInfo.environment
 
-    private static func find(_ name: String) -> String? {
+    static func find(_ name: String) -> String? {
         let folders = (environment["PATH"] ?? "").split(separator: ":").map(String.init)
         return folders.map { $0 + "/" + name }.first { FileManager.default.isExecutableFile(atPath: $0) }
     }

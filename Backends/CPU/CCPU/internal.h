@@ -34,6 +34,15 @@ typedef struct {
         long rows, long inputs, const float *a, long lda, const float *b, long ldb, long columns, float *c, long ldc,
         const float *next);
 
+    /// Halves in place of n floats; false where one of them is no half. None where the processor does not convert halves;
+    /// neither is the next one then.
+    bool (*narrow)(const float *x, long n, uint16_t *y);
+    /// The same product with a panel [inputs][columns] of halves, whose floats are left in `wide` on the way, in room for
+    /// as many of them.
+    void (*product_of_halves)(
+        long rows, long inputs, const float *a, long lda, const uint16_t *b, long columns, float *c, long ldc,
+        const uint16_t *next, float *wide);
+
     /// Applies the epilogue to a tile of `columns` packed columns starting at packed column `first`, into y[r] + its
     /// output column. `residual` none: stored. It may be y itself.
     void (*epilogue)(
@@ -116,9 +125,15 @@ struct ccpu_linear {
     long packed;
     /// Own products: panels [inputs][width], one after the other. OpenBLAS: [packed, inputs] row-major.
     float *weights;
+    /// The same panels, instead of `weights`, where every weight is a half (all of a file of halves are, and often those of
+    /// a file of floats that was made from one).
+    uint16_t *halves;
     /// Instead of them, until they are packed.
     ccpu_stored *stored_weights;
+    /// Of the weights as floats.
     size_t bytes;
+    /// May be held as halves.
+    bool narrows;
     bool row_major;
     /// A convolution for ccpu_winograd: its weights are the panels of 16 positions, one position after the other, and its
     /// inputs the channels alone.

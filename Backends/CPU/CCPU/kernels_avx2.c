@@ -1,4 +1,4 @@
-// The kernels for AVX2 with FMA: 16 registers of 8 floats; 6 x 2 of them hold a tile.
+// The kernels for AVX2 with FMA and F16C: 16 registers of 8 floats; 6 x 2 of them hold a tile.
 #if defined(__x86_64__)
 #include "internal.h"
 
@@ -8,6 +8,7 @@
 
 #define VW 8
 #define HAS_FMA 1
+#define HAS_HALVES 1
 #define HAS_BYTE_DOT 0
 #define TILE_ROWS 6
 #define TILE_VECTORS 2
@@ -18,7 +19,7 @@
 #define INT8_TABLE ccpu_int8_avx2
 #define PAIR_PRODUCTS(a, b) _mm256_madd_epi16((__m256i)(a), (__m256i)(b))
 
-#pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
+#pragma clang attribute push(__attribute__((target("avx2,fma,f16c"))), apply_to = function)
 #include "Kernels/table.h"
 #pragma clang attribute pop
 #endif

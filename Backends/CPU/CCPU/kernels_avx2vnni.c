@@ -8,6 +8,7 @@
 
 #define VW 8
 #define HAS_FMA 1
+#define HAS_HALVES 0
 #define HAS_BYTE_DOT 1
 #define TILE_ROWS 6
 #define TILE_VECTORS 2

@@ -8,6 +8,7 @@
 
 #define VW 16
 #define HAS_FMA 1
+#define HAS_HALVES 0
 #define HAS_BYTE_DOT 1
 #define TILE_ROWS 6
 #define TILE_VECTORS 4

@@ -19,6 +19,7 @@
 #if defined(__aarch64__)
 // 32 registers
 #define HAS_FMA 1
+#define HAS_HALVES 1
 #define TILE_ROWS 6
 #define TILE_VECTORS 4
 #define TABLE_NAME "neon"
@@ -26,8 +27,9 @@
     vmlal_high_lane_s16(                                                                                               \
         vmlal_lane_s16((int32x4_t)(sum), vget_low_s16((int16x8_t)(columns)), pair, 0), (int16x8_t)(columns), pair, 1)
 #else
-// 16 registers; the baseline of x86-64 has no multiply-add
+// 16 registers; the baseline of x86-64 has no multiply-add and no halves
 #define HAS_FMA 0
+#define HAS_HALVES 0
 #define TILE_ROWS 6
 #define TILE_VECTORS 2
 #if defined(__x86_64__)

@@ -14,6 +14,8 @@ typedef struct {
     ccpu_linear *linear;
     const ccpu_part *parts;
     int part_count;
+    /// Set by a panel that has weights which are no halves.
+    _Atomic bool *is_wide;
     /// Where not none: a convolution's weight, whose element [input channel][position] goes to [position][input channel].
     long channels, positions;
 } packing;
@@ -156,11 +158,47 @@ static void pack_panel(void *argument, long index, int worker) {
     pack_into(p, index, worker, p->linear->weights + index * p->context->kernels->panel * p->linear->inputs);
 }
 
-static void pack_all(const packing *p) {
-    long panel = p->context->kernels->panel;
-    ccpu_parallel(
-        p->context->pool, (p->linear->packed + panel - 1) / panel,
-        p->linear->winograd ? pack_winograd_panel : pack_panel, (void *)p);
+/// One panel as floats, in the thread's scratch, with zeros where no stored row is; none where memory is out.
+static float *pack_aside(const packing *p, long index, int worker) {
+    const ccpu_linear *linear = p->linear;
+    long panel = p->context->kernels->panel, first = index * panel, width = ccpu_min(panel, linear->packed - first);
+    float *own = ccpu_scratch_get(p->context, worker, CCPU_SCRATCH_KEYS, (size_t)(linear->inputs * width));
+    if (!own) return NULL;
+    if (linear->epilogue.gated || first + width > linear->stored)
+        memset(own, 0, (size_t)(linear->inputs * width) * sizeof(float));
+    pack_into(p, index, worker, own);
+    return own;
+}
+
+/// Task: one panel of halves in its place.
+static void pack_halves(void *argument, long index, int worker) {
+    const packing *p = argument;
+    const ccpu_linear *linear = p->linear;
+    long panel = p->context->kernels->panel, first = index * panel, width = ccpu_min(panel, linear->packed - first);
+    const float *own = *p->is_wide ? NULL : pack_aside(p, index, worker);
+    if (own && !p->context->kernels->narrow(own, linear->inputs * width, linear->halves + first * linear->inputs))
+        *p->is_wide = true;
+}
+
+/// Makes the panels: of halves where the weights allow it. False where memory is out.
+static bool pack_all(packing p) {
+    ccpu_linear *linear = p.linear;
+    long panel = p.context->kernels->panel, panels = (linear->packed + panel - 1) / panel;
+    _Atomic bool is_wide = false;
+    p.is_wide = &is_wide;
+    if (linear->narrows && (linear->halves = ccpu_pages_allocate(linear->bytes / 2))) {
+        ccpu_parallel(p.context->pool, panels, pack_halves, &p);
+        if (!is_wide) return !p.context->memory_failed;
+        ccpu_pages_free(linear->halves, linear->bytes / 2);
+        linear->halves = NULL;
+    }
+    linear->weights = ccpu_pages_allocate(linear->bytes);
+    if (!linear->weights) {
+        p.context->memory_failed = true;
+        return false;
+    }
+    ccpu_parallel(p.context->pool, panels, linear->winograd ? pack_winograd_panel : pack_panel, &p);
+    return !p.context->memory_failed;
 }
 
 /// The norm before a linear, and the greatest weight of each input times its gain.
@@ -252,7 +290,7 @@ static bool quantize(ccpu_context *context, ccpu_linear *linear, ccpu_norm *norm
 static ccpu_linear *create(
     ccpu_context *context, const ccpu_part *parts, int part_count, const float *bias, const float *scale,
     ccpu_activation activation, bool gated, long channels, long positions, bool winograd, bool row_major, bool quantizes,
-    bool waits, ccpu_norm *norm)
+    bool narrows, bool waits, ccpu_norm *norm)
 {
     const ccpu_kernels *kernels = context->kernels;
     ccpu_linear *linear = calloc(1, sizeof *linear);
@@ -268,7 +306,8 @@ static ccpu_linear *create(
     linear->epilogue.gated = gated;
     linear->epilogue.scale = ccpu_copy_floats(scale, linear->outputs);
     linear->bytes = (size_t)(linear->packed * linear->inputs * (winograd ? CCPU_WINOGRAD_POSITIONS : 1)) * sizeof(float);
-    packing p = {context, linear, parts, part_count, channels, positions};
+    linear->narrows = narrows && kernels->narrow && !winograd && !row_major && !quantizes;
+    packing p = {context, linear, parts, part_count, NULL, channels, positions};
     if (waits) {
         linear->stored_weights = malloc(sizeof(ccpu_stored) + (size_t)part_count * sizeof(ccpu_part));
         if (linear->stored_weights) {
@@ -276,8 +315,6 @@ static ccpu_linear *create(
             memcpy(linear->stored_weights->parts, parts, (size_t)part_count * sizeof(ccpu_part));
             linear->stored_weights->packing.parts = linear->stored_weights->parts;
         }
-    } else {
-        linear->weights = ccpu_pages_allocate(linear->bytes);
     }
     if (bias) {
         float *packed = aligned_alloc(64, (size_t)ccpu_round_up(linear->packed, 16) * sizeof(float));
@@ -287,13 +324,11 @@ static ccpu_linear *create(
         }
         linear->epilogue.bias = packed;
     }
-    if ((waits ? !linear->stored_weights : !linear->weights) || (bias && !linear->epilogue.bias)
-        || (scale && !linear->epilogue.scale)) {
+    if ((waits && !linear->stored_weights) || (bias && !linear->epilogue.bias) || (scale && !linear->epilogue.scale)) {
         ccpu_linear_destroy(linear);
         return NULL;
     }
-    if (!waits) pack_all(&p);
-    if (context->memory_failed) {
+    if (!waits && !pack_all(p)) {
         context->memory_failed = false;
         ccpu_linear_destroy(linear);
         return NULL;
@@ -311,7 +346,7 @@ ccpu_linear *ccpu_linear_create(
 {
     bool row_major = context->uses_openblas && !quantizes;
     return create(
-        context, parts, part_count, bias, scale, activation, gated, 0, 0, false, row_major, quantizes,
+        context, parts, part_count, bias, scale, activation, gated, 0, 0, false, row_major, quantizes, true,
         stays && !row_major && !quantizes, norm);
 }
 
@@ -324,27 +359,27 @@ ccpu_linear *ccpu_convolution_create(
     bool winograd = !row_major && !quantizes && height == 3 && width == 3 && stride == 1 && padding == 1 &&
                     channels >= 8 && part.rows >= 8;
     return create(
-        context, &part, 1, bias, NULL, activation, false, channels, height * width, winograd, row_major, quantizes, false,
-        NULL);
+        context, &part, 1, bias, NULL, activation, false, channels, height * width, winograd, row_major, quantizes, true,
+        false, NULL);
 }
 
 ccpu_linear *ccpu_panels_create(ccpu_context *context, ccpu_part part, const float *bias) {
-    return create(context, &part, 1, bias, NULL, CCPU_NONE, false, 0, 0, false, false, false, false, NULL);
+    return create(context, &part, 1, bias, NULL, CCPU_NONE, false, 0, 0, false, false, false, false, false, NULL);
 }
 
 bool ccpu_linear_is_packed(const ccpu_linear *linear) { return !linear->stored_weights; }
 
 /// False where memory is out, and the context remembers.
 static bool pack_now(ccpu_context *context, ccpu_linear *linear) {
-    linear->weights = ccpu_pages_allocate(linear->bytes);
-    if (!linear->weights) {
-        context->memory_failed = true;
-        return false;
-    }
-    pack_all(&linear->stored_weights->packing);
+    if (!pack_all(linear->stored_weights->packing)) return false;
     free(linear->stored_weights);
     linear->stored_weights = NULL;
     return true;
+}
+
+size_t ccpu_linear_held_bytes(const ccpu_linear *linear) {
+    if (linear->quantized) return linear->quantized_bytes;
+    return linear->halves ? linear->bytes / 2 : linear->weights ? linear->bytes : 0;
 }
 
 bool ccpu_linear_pack(ccpu_context *context, ccpu_linear *linear) {
@@ -357,6 +392,7 @@ void ccpu_linear_destroy(ccpu_linear *linear) {
     if (!linear) return;
     free(linear->stored_weights);
     ccpu_pages_free(linear->weights, linear->bytes);
+    ccpu_pages_free(linear->halves, linear->bytes / 2);
     ccpu_pages_free(linear->quantized, linear->quantized_bytes);
     free(linear->steps);
     free(linear->sums);
@@ -450,14 +486,19 @@ static void own_products(
             store_tile(j, row, rows, column, width, c, width);
             continue;
         }
+        if (j->linear->halves) {
+            float *wide = ccpu_scratch_get(j->context, worker, CCPU_SCRATCH_KEYS, (size_t)(inputs * width));
+            if (!wide) return;
+            const uint16_t *panel = j->linear->halves + column * inputs;
+            const uint16_t *next = column + width < j->linear->packed ? panel + width * inputs : NULL;
+            kernels->product_of_halves(rows, inputs, a, lda, panel, width, c, width, next, wide);
+            store_tile(j, row, rows, column, width, c, width);
+            continue;
+        }
         const float *panel, *next = NULL;
         if (j->linear->stored_weights) {
-            float *own = ccpu_scratch_get(j->context, worker, CCPU_SCRATCH_KEYS, (size_t)(inputs * width));
-            if (!own) return;
-            if (j->linear->epilogue.gated || column + width > j->linear->stored)
-                memset(own, 0, (size_t)(inputs * width) * sizeof(float));
-            pack_into(&j->linear->stored_weights->packing, column / kernels->panel, worker, own);
-            panel = own;
+            panel = pack_aside(&j->linear->stored_weights->packing, column / kernels->panel, worker);
+            if (!panel) return;
         } else {
             panel = j->linear->weights + column * inputs;
             if (column + width < j->linear->packed) next = panel + width * inputs;

@@ -29,7 +29,8 @@ bool ccpu_has_instruction_set(ccpu_instruction_set set) {
 #if defined(__x86_64__)
     // These ask the operating system too (xgetbv): without its room for the registers a set is not reported.
     __builtin_cpu_init();
-    bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")
+                && __builtin_cpu_supports("f16c");
     bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw")
                   && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
     switch (set) {

@@ -62,6 +62,9 @@ package final class CPULinear {
         stored = nil
     }
 
+    /// What the packed weights take; 0 until they are.
+    package var heldBytes: Int { ccpu_linear_held_bytes(pointer) }
+
     deinit { ccpu_linear_destroy(pointer) }
 }
 

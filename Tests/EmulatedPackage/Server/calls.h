@@ -50,6 +50,7 @@ typedef struct {
         ccpu_linear *, ccpu_convolution_create, ccpu_context *, context,                                               \
         A(ccpu_part, part) A(long, channels) A(long, height) A(long, width) A(long, stride) A(long, padding)           \
         A(const float *, bias) A(ccpu_activation, activation) A(bool, quantizes))                                      \
+    CALL(size_t, ccpu_linear_held_bytes, const ccpu_linear *, linear)                                                  \
     PROCEDURE(ccpu_linear_destroy, ccpu_linear *, linear)                                                              \
     PROCEDURE(                                                                                                         \
         ccpu_linear_apply, ccpu_context *, context,                                                                    \

@@ -1,6 +1,24 @@
 // Stored numbers into floats, and stored rows into panels.
 #pragma once
 
+#if HAS_HALVES
+INLINE vf from_half(vh h) { return widened((const uint16_t *)&h); }
+
+/// Halves in place of n floats; false where one of them is no half.
+static bool narrow(const float *x, long n, uint16_t *y) {
+    vi differing = (vi)0;
+    long i = 0;
+    for (; i < n; i += VW) {
+        vf value = i + VW <= n ? load(x + i) : load_part(x + i, n - i);
+        vs halves = __builtin_convertvector(value, vs);
+        differing |= bits_of(__builtin_convertvector(halves, vf)) ^ bits_of(value);
+        __builtin_memcpy(y + i, &halves, sizeof(uint16_t) * (size_t)ccpu_min(VW, n - i));
+    }
+    int32_t any = 0;
+    for (int e = 0; e < VW; e++) any |= differing[e];
+    return any == 0;
+}
+#else
 /// VW consecutive halves as floats, exactly: the exponent moves by 112, which a multiplication does for subnormal
 /// numbers too; infinities and NaNs get their exponent back.
 INLINE vf from_half(vh h) {
@@ -11,6 +29,7 @@ INLINE vf from_half(vh h) {
     vi result = bits_of(value) | (special & 0x7f800000);
     return float_of(result | ((bits & 0x8000) << 16));
 }
+#endif
 
 INLINE vf load_stored(const void *p, ccpu_element_type type, long i) {
     switch (type) {

@@ -1,21 +1,41 @@
 // The matrix product's inner loops: c = a b, where b is a packed panel (or any rows with a pitch), each element summed
 // over k in rising order by one chain of multiply-adds. So an element's bytes depend on its row of a, its column of b and
 // the number of inputs alone.
+//
+// A panel of halves is widened by the first block of rows, on its way through the registers, and left as floats for the
+// blocks after it: memory brings half as much, and the numbers are the same.
 #pragma once
 
 /// Inputs that one sweep over the rows takes: a panel of so many inputs stays in L2 while the rows pass by.
 #define INPUTS_PER_SWEEP 768
 
-/// sums += one column of a times one row of b. `upper` and `lower` are the addresses of rows 0 and 3 of a: with two of
-/// them every row is an address that the instruction forms by itself, so that the loop needs few registers for addresses
-/// (out of those, the compiler loads elements ahead of their use and spills sums).
+/// Inputs whose multiply-adds are unrolled, at most.
+#if defined(__aarch64__)
+#define INPUTS_TOGETHER 2
+#else
+#define INPUTS_TOGETHER 4
+#endif
+
+/// sums += one column of a times one row of b, which may be halves: their floats are left in `wide`. `upper` and `lower`
+/// are the addresses of rows 0 and 3 of a: with two of them every row is an address that the instruction forms by itself,
+/// so that the loop needs few registers for addresses (out of those, the compiler loads elements ahead of their use and
+/// spills sums).
 INLINE void add_input(
-    const int rows, const int vectors, const float *upper, const float *lower, long lda, const float *b,
-    vf sums[TILE_ROWS][TILE_VECTORS])
+    const int rows, const int vectors, const bool halves, const float *upper, const float *lower, long lda,
+    const void *b, float *wide, vf sums[TILE_ROWS][TILE_VECTORS])
 {
     vf columns[TILE_VECTORS];
 #pragma clang loop unroll(full)
-    for (int v = 0; v < vectors; v++) columns[v] = load(b + v * VW);
+    for (int v = 0; v < vectors; v++) {
+#if HAS_HALVES
+        if (halves) {
+            columns[v] = widened((const uint16_t *)b + v * VW);
+            store(wide + v * VW, columns[v]);
+            continue;
+        }
+#endif
+        columns[v] = load((const float *)b + v * VW);
+    }
 #pragma clang loop unroll(full)
     for (int r = 0; r < rows; r++) {
         vf value = splat(r < 3 ? upper[r * lda] : lower[(r - 3) * lda]);
@@ -27,9 +47,15 @@ INLINE void add_input(
 /// One register tile: `rows` x `vectors` vectors. Every `period` inputs, `next` is fetched into L2 and moves on by
 /// `next_step` bytes. Constant arguments, so that everything unrolls.
 INLINE void tile(
-    const int rows, const int vectors, const int period, long inputs, const float *a, long lda, const float *b,
-    long ldb, float *c, long ldc, bool continues, const char *next, long next_step)
+    const int rows, const int vectors, const int period, const bool halves, long inputs, const float *a, long lda,
+    const void *panel, long ldb, float *c, long ldc, bool continues, const char *next, long next_step, float *wide,
+    long wide_step)
 {
+    const char *b = panel;
+    // A panel of halves is as wide as the tile.
+    const long row_bytes = halves ? vectors * VW * (long)sizeof(uint16_t) : ldb * (long)sizeof(float);
+    // Of more inputs unrolled than these, elements are loaded ahead of their use, and sums spilled for them.
+    const int together = halves ? 1 : period < INPUTS_TOGETHER ? period : INPUTS_TOGETHER;
     vf sums[TILE_ROWS][TILE_VECTORS];
 #pragma clang loop unroll(full)
     for (int r = 0; r < rows; r++)
@@ -39,10 +65,14 @@ INLINE void tile(
     for (; inputs >= period; inputs -= period, a += period, lower += period) {
         __builtin_prefetch(next, 0, 2);
         next += next_step;
+#pragma clang loop unroll(disable)
+        for (int i = 0; i < period; i += together)
 #pragma clang loop unroll(full)
-        for (int i = 0; i < period; i++, b += ldb) add_input(rows, vectors, a + i, lower + i, lda, b, sums);
+            for (int j = i; j < i + together; j++, b += row_bytes, wide += wide_step)
+                add_input(rows, vectors, halves, a + j, lower + j, lda, b, wide, sums);
     }
-    for (; inputs > 0; inputs--, a++, lower++, b += ldb) add_input(rows, vectors, a, lower, lda, b, sums);
+    for (; inputs > 0; inputs--, a++, lower++, b += row_bytes, wide += wide_step)
+        add_input(rows, vectors, halves, a, lower, lda, b, wide, sums);
 #pragma clang loop unroll(full)
     for (int r = 0; r < rows; r++)
 #pragma clang loop unroll(full)
@@ -50,39 +80,53 @@ INLINE void tile(
 }
 
 typedef void (*tile_function)(
-    long inputs, const float *a, long lda, const float *b, long ldb, float *c, long ldc, bool continues,
-    const char *next, long next_step);
+    long inputs, const float *a, long lda, const void *b, long ldb, float *c, long ldc, bool continues,
+    const char *next, long next_step, float *wide, long wide_step);
 
-#define TILE(ROWS, VECTORS, PERIOD)                                                                                  \
-    static void tile_##ROWS##_##VECTORS##_##PERIOD(                                                                  \
-        long inputs, const float *a, long lda, const float *b, long ldb, float *c, long ldc, bool continues,         \
-        const char *next, long next_step)                                                                            \
+#define TILE(ROWS, VECTORS, PERIOD, HALVES)                                                                          \
+    static void tile_##ROWS##_##VECTORS##_##PERIOD##_##HALVES(                                                       \
+        long inputs, const float *a, long lda, const void *b, long ldb, float *c, long ldc, bool continues,          \
+        const char *next, long next_step, float *wide, long wide_step)                                               \
     {                                                                                                                \
-        tile(ROWS, VECTORS, PERIOD, inputs, a, lda, b, ldb, c, ldc, continues, next, next_step);                     \
+        tile(                                                                                                        \
+            ROWS, VECTORS, PERIOD, HALVES, inputs, a, lda, b, ldb, c, ldc, continues, next, next_step, wide,         \
+            wide_step);                                                                                              \
     }
 
 #if TILE_VECTORS == 4
-#define EACH_WIDTH(DO, ROWS, PERIOD) DO(ROWS, 1, PERIOD) DO(ROWS, 2, PERIOD) DO(ROWS, 3, PERIOD) DO(ROWS, 4, PERIOD)
+#define EACH_WIDTH(DO, ROWS, PERIOD, HALVES)                                                                         \
+    DO(ROWS, 1, PERIOD, HALVES) DO(ROWS, 2, PERIOD, HALVES) DO(ROWS, 3, PERIOD, HALVES) DO(ROWS, 4, PERIOD, HALVES)
 #elif TILE_VECTORS == 2
-#define EACH_WIDTH(DO, ROWS, PERIOD) DO(ROWS, 1, PERIOD) DO(ROWS, 2, PERIOD)
+#define EACH_WIDTH(DO, ROWS, PERIOD, HALVES) DO(ROWS, 1, PERIOD, HALVES) DO(ROWS, 2, PERIOD, HALVES)
 #endif
-#define TILES(ROWS) EACH_WIDTH(TILE, ROWS, 1) EACH_WIDTH(TILE, ROWS, 2) EACH_WIDTH(TILE, ROWS, 4)
-#define TILE_NAME(ROWS, VECTORS, PERIOD) tile_##ROWS##_##VECTORS##_##PERIOD,
-#define TILE_NAMES(PERIOD)                                                                                           \
+#define EACH_HEIGHT(PERIOD, HALVES)                                                                                  \
+    EACH_WIDTH(TILE, 1, PERIOD, HALVES) EACH_WIDTH(TILE, 2, PERIOD, HALVES) EACH_WIDTH(TILE, 3, PERIOD, HALVES)      \
+    EACH_WIDTH(TILE, 4, PERIOD, HALVES) EACH_WIDTH(TILE, 5, PERIOD, HALVES) EACH_WIDTH(TILE, 6, PERIOD, HALVES)
+#define TILE_NAME(ROWS, VECTORS, PERIOD, HALVES) tile_##ROWS##_##VECTORS##_##PERIOD##_##HALVES,
+#define TILE_NAMES(PERIOD, HALVES)                                                                                   \
     {                                                                                                                \
-        {EACH_WIDTH(TILE_NAME, 1, PERIOD)}, {EACH_WIDTH(TILE_NAME, 2, PERIOD)}, {EACH_WIDTH(TILE_NAME, 3, PERIOD)},  \
-            {EACH_WIDTH(TILE_NAME, 4, PERIOD)}, {EACH_WIDTH(TILE_NAME, 5, PERIOD)}, {EACH_WIDTH(TILE_NAME, 6, PERIOD)}, \
+        {EACH_WIDTH(TILE_NAME, 1, PERIOD, HALVES)}, {EACH_WIDTH(TILE_NAME, 2, PERIOD, HALVES)},                      \
+            {EACH_WIDTH(TILE_NAME, 3, PERIOD, HALVES)}, {EACH_WIDTH(TILE_NAME, 4, PERIOD, HALVES)},                  \
+            {EACH_WIDTH(TILE_NAME, 5, PERIOD, HALVES)}, {EACH_WIDTH(TILE_NAME, 6, PERIOD, HALVES)},                  \
     }
 
-TILES(1) TILES(2) TILES(3) TILES(4) TILES(5) TILES(6)
+EACH_HEIGHT(1, 0) EACH_HEIGHT(2, 0) EACH_HEIGHT(4, 0)
+#if HAS_HALVES
+EACH_HEIGHT(1, 1) EACH_HEIGHT(2, 1) EACH_HEIGHT(4, 1)
+#define FAMILY(PERIOD) {PERIOD, {TILE_NAMES(PERIOD, 0), TILE_NAMES(PERIOD, 1)}}
+#else
+#define FAMILY(PERIOD) {PERIOD, {TILE_NAMES(PERIOD, 0)}}
+#endif
 static const struct {
     long period;
-    tile_function tiles[TILE_ROWS][TILE_VECTORS];
-} families[] = {{4, TILE_NAMES(4)}, {2, TILE_NAMES(2)}, {1, TILE_NAMES(1)}};
+    /// Of floats, and of halves.
+    tile_function tiles[1 + HAS_HALVES][TILE_ROWS][TILE_VECTORS];
+} families[] = {FAMILY(4), FAMILY(2), FAMILY(1)};
 
-static void product(
-    long rows, long inputs, const float *a, long lda, const float *b, long ldb, long columns, float *c, long ldc,
-    const float *next)
+/// The products of one panel, of floats or of halves, whose floats need room in `wide`: [inputs of a sweep][columns].
+static void multiply(
+    const bool halves, long rows, long inputs, const float *a, long lda, const void *b, long ldb, long columns, float *c,
+    long ldc, const void *next, float *wide)
 {
     long vectors = columns / VW;
     // Tiles of nearly equal height: 50 rows are 5 x 6 + 4 x 5, not 8 x 6 + 2.
@@ -92,7 +136,7 @@ static void product(
     long sweep = (inputs + sweeps - 1) / sweeps;
     // The memory read next comes in while the rows pass: each block fetches its share of every sweep, a line at a time,
     // at the longest period that leaves no line out (asking for a line twice costs as much as asking for two).
-    long row_bytes = columns * (long)sizeof(float);
+    long element = halves ? sizeof(uint16_t) : sizeof(float), row_bytes = columns * element;
     int family = 0;
     while (families[family].period > 1 && families[family].period * row_bytes > 64 * blocks) family++;
     long period = families[family].period;
@@ -103,12 +147,31 @@ static void product(
             long height = low + (block < taller ? 1 : 0);
             const char *fetched =
                 next ? (const char *)next + first * row_bytes + block * step * (count / period) : (const char *)b;
-            families[family].tiles[height - 1][vectors - 1](
-                count, a + row * lda + first, lda, b + first * ldb, ldb, c + row * ldc, ldc, first > 0, fetched, step);
+            bool widens = halves && block == 0;
+            const void *panel = halves && block > 0 ? (const void *)wide : (const char *)b + first * ldb * element;
+            families[family].tiles[widens][height - 1][vectors - 1](
+                count, a + row * lda + first, lda, panel, ldb, c + row * ldc, ldc, first > 0, fetched, step, wide,
+                blocks > 1 ? ldb : 0);  // one block's floats nobody reads: they stay in one place
             row += height;
         }
     }
 }
+
+static void product(
+    long rows, long inputs, const float *a, long lda, const float *b, long ldb, long columns, float *c, long ldc,
+    const float *next)
+{
+    multiply(false, rows, inputs, a, lda, b, ldb, columns, c, ldc, next, NULL);
+}
+
+#if HAS_HALVES
+static void product_of_halves(
+    long rows, long inputs, const float *a, long lda, const uint16_t *b, long columns, float *c, long ldc,
+    const uint16_t *next, float *wide)
+{
+    multiply(true, rows, inputs, a, lda, b, columns, columns, c, ldc, next, wide);
+}
+#endif
 
 /// The epilogue of one tile. Constant arguments, so that the inner loop has no branches.
 INLINE void finish(

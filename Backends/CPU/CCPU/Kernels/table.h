@@ -1,4 +1,4 @@
-// The table of one instruction set. Expects VW, HAS_FMA, TILE_ROWS, TILE_VECTORS, INTERLEAVE_LOW, INTERLEAVE_HIGH, TABLE,
+// The table of one instruction set. Expects VW, HAS_FMA, HAS_HALVES, TILE_ROWS, TILE_VECTORS, INTERLEAVE_LOW, INTERLEAVE_HIGH, TABLE,
 // TABLE_NAME and INT8_TABLE.
 #pragma once
 
@@ -18,6 +18,10 @@ const ccpu_kernels TABLE = {
     .panel = TILE_VECTORS * VW,
     .pack = pack,
     .product = product,
+#if HAS_HALVES
+    .narrow = narrow,
+    .product_of_halves = product_of_halves,
+#endif
     .epilogue = epilogue,
     .norm = norm,
     .exponentials = exponentials,

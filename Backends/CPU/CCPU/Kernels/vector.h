@@ -18,6 +18,12 @@ typedef vd vd_bytes __attribute__((aligned(1), may_alias));
 #define INLINE static inline __attribute__((always_inline))
 
 INLINE vf load(const float *p) { return *(const vf_unaligned *)p; }
+#if HAS_HALVES
+typedef _Float16 vs __attribute__((ext_vector_type(VW)));
+typedef vs vs_unaligned __attribute__((aligned(1), may_alias));
+/// Halves as floats: exact.
+INLINE vf widened(const uint16_t *p) { return __builtin_convertvector(*(const vs_unaligned *)p, vf); }
+#endif
 INLINE void store(float *p, vf v) { *(vf_unaligned *)p = v; }
 INLINE vf splat(float x) { return (vf)x; }
 // Casts between vectors of one size keep the bits.

@@ -119,11 +119,15 @@ typedef struct ccpu_linear ccpu_linear;
 /// linear's, its gain into the weights, and a new gain takes its place that shares out the range of each input evenly
 /// between the row and the weights.
 ///
+/// Weights that are all halves, as those of a file of halves are, are held as halves where the processor converts them.
+///
 /// `stays`: the parts' bytes stay where they are until ccpu_linear_is_packed; the second use packs, or one of many rows.
 ccpu_linear *ccpu_linear_create(
     ccpu_context *context, const ccpu_part *parts, int part_count, const float *bias, const float *scale,
     ccpu_activation activation, bool gated, bool quantizes, bool stays, ccpu_norm *norm);
 bool ccpu_linear_is_packed(const ccpu_linear *linear);
+/// What its packed weights take.
+size_t ccpu_linear_held_bytes(const ccpu_linear *linear);
 /// Packs what is not packed yet. A packed linear may be used by several contexts at once. False where memory is out.
 bool ccpu_linear_pack(ccpu_context *context, ccpu_linear *linear);
 /// A convolution's weight `[outputs, inputs, height, width]`, in the order of unfolded NHWC pictures, or transformed for

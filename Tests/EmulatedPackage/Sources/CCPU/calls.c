@@ -226,6 +226,11 @@ bool ccpu_linear_is_packed(const ccpu_linear *linear) {
     return true;
 }
 
+size_t ccpu_linear_held_bytes(const ccpu_linear *linear) {
+    ALONE;
+    return SEND(ccpu_linear_held_bytes, linear);
+}
+
 ccpu_linear *ccpu_convolution_create(
     ccpu_context *context, ccpu_part stored, long channels, long height, long width, long stride, long padding,
     const float *bias, ccpu_activation activation, bool quantizes)
