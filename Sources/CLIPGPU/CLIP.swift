@@ -130,8 +130,13 @@ public final class CLIP {
         try translatingErrors {
             let options = ModelOptions(activation: activation?.function, imageSize: imageSize)
             let checkpoint = { try open(model, options, progress) }
-            let selection = try DeviceSelection(device, precision: precision, threads: threads, strict: strict)
-            return try CLIP(checkpoint(), selection, towers: towers, reopen: checkpoint)
+            var selection = try DeviceSelection(device, precision: precision, threads: threads, strict: strict)
+            let model = try checkpoint()
+            let needed = precision.suited(to: model.configuration, towers)
+            if needed != precision {
+                selection = try DeviceSelection(device, precision: needed, threads: threads, strict: strict)
+            }
+            return try CLIP(model, selection, towers: towers, reopen: checkpoint)
         }
     }
 

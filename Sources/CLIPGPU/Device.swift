@@ -91,7 +91,7 @@ public struct Device: Hashable, Sendable, CustomStringConvertible {
 
 /// How exactly a model computes.
 public enum Precision: String, Hashable, Sendable, CaseIterable {
-    /// fp16 on a GPU, fp32 elsewhere.
+    /// fp16 on a GPU, fp32 elsewhere, and for models whose activations outgrow halves (text towers of T5's kind).
     case automatic = "auto"
     /// float32 throughout: the reference's numbers to rounding.
     case fp32

@@ -100,6 +100,11 @@ extension Precision {
             }
     }
 
+    /// `automatic` decided by the model, where one needs more than halves.
+    package func suited(to model: CLIPConfiguration, _ towers: CLIP.Towers) -> Precision {
+        self == .automatic && towers.contains(.text) && model.text.outgrowsHalves ? .fp32 : self
+    }
+
     /// `automatic` decided by the kind of device.
     func resolved(for kind: DeviceInfo.Kind) -> CLIPCompute.Precision {
         switch self {
@@ -289,7 +294,7 @@ extension ImageTextEncoder {
 }
 
 /// What a `Device` names on this machine.
-struct DeviceSelection {
+package struct DeviceSelection {
     enum Devices {
         case one(OpenedDevice)
         /// Not opened yet: each thread opens its own. Without a fallback, one that does not open is an error.
@@ -326,9 +331,10 @@ struct DeviceSelection {
                     } else if !gpus.isEmpty {
                         reason = "there is no GPU \(index), only 0 to \(gpus.count - 1)"
                     }
-                case .allGPUs where gpus.count > 1:
+                case .allGPUs where Self.distinct(gpus.map(\.slot)).count > 1:
                     found = .several(
-                        gpus.map(DeviceSource.openCL), precision: precision, fallback: strict ? nil : cpu)
+                        Self.distinct(gpus.map(\.slot)).map { .openCL(gpus[$0]) }, precision: precision,
+                        fallback: strict ? nil : cpu)
                 default:
                     for gpu in gpus {
                         do {
@@ -414,14 +420,21 @@ struct DeviceSelection {
         precision == .automatic && sources.contains { $0.kind == .cpu } ? .fp32 : precision
     }
 
-    /// GPUs and accelerators: cards before what shares the processor's memory, then the ones with most multiprocessors.
-    /// OpenCL devices of type CPU are used only by number.
+    /// GPUs and accelerators: cards before what shares the processor's memory, then the ones with most multiprocessors; of one
+    /// card's drivers the one through which it has matrix instructions. OpenCL devices of type CPU are used only by number.
     private static func ranked(_ devices: [OpenCLDeviceDescription]) -> [OpenCLDeviceDescription] {
-        devices.filter { $0.kind != .cpu }.sorted {
-            let memory = ($0.sharesHostMemory ? 1 : 0, $1.sharesHostMemory ? 1 : 0)
-            return memory.0 != memory.1
-                ? memory.0 < memory.1 : ($0.multiprocessors, $1.index) > ($1.multiprocessors, $0.index)
+        func rank(_ device: OpenCLDeviceDescription) -> [Int] {
+            [
+                device.sharesHostMemory ? 1 : 0, -device.multiprocessors, device.matrixSteps.isEmpty ? 1 : 0,
+                device.index,
+            ]
         }
+        return devices.filter { $0.kind != .cpu }.sorted { rank($0).lexicographicallyPrecedes(rank($1)) }
+    }
+
+    /// The first of each card, by its slot; what does not say its own counts as a card.
+    package static func distinct(_ slots: [[UInt32]?]) -> [Int] {
+        slots.indices.filter { slots[$0] == nil || slots.firstIndex(of: slots[$0]) == $0 }
     }
 
     private static func list(_ devices: [OpenCLDeviceDescription]) -> String {

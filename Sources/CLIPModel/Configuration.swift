@@ -183,6 +183,9 @@ package struct TextConfiguration: Hashable, Sendable {
     package var hidesPadding = false
     /// Whether what stands behind the sentence counts, so that it must be filled up to the context length.
     package var readsPadding: Bool { !hidesPadding && (!isCausal || pooling == .end) }
+    /// Whether activations may be greater than a half can be: T5's residual stream, whose norms take no mean off, grows
+    /// beyond 65504 in trained models.
+    package var outgrowsHalves: Bool { if case .relative = positions { true } else { false } }
 }
 
 /// Which of the tokenizers a model was trained with.

@@ -74,7 +74,7 @@ struct ComputeOptions: ParsableArguments {
     @Flag(name: .long, help: "Fail where --device gpu finds none, instead of using the CPU with a warning.")
     var strictDevice = false
 
-    @Option(name: .long, help: "auto, fp32, fp16 or int8. auto is fp16 on a GPU, fp32 elsewhere.")
+    @Option(name: .long, help: "auto, fp32, fp16 or int8. auto is fp16 on a GPU, fp32 elsewhere and for mT5.")
     var precision: Precision = .automatic
 
     @Option(

@@ -57,6 +57,12 @@ func deviceList() throws {
     #expect(missing?.code == .device)
 }
 
+@Test("a card that two drivers list is one card for gpu:all")
+func oneCard() {
+    #expect(DeviceSelection.distinct([[0, 1, 0], [0, 1, 0], nil, [0, 2, 0], nil, [0, 1, 0]]) == [0, 2, 3, 4])
+    #expect(DeviceSelection.distinct([nil, nil]) == [0, 1] && DeviceSelection.distinct([]).isEmpty)
+}
+
 @Test("Every device that is listed can be named")
 func listedDevices() {
     let devices = Device.available().devices

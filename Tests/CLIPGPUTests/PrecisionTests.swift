@@ -2,6 +2,7 @@
 // exact arithmetic, as large trained models have them.
 
 import CLIPGPU
+import CLIPModel
 import Checkpoints
 import Foundation
 import Testing
@@ -89,6 +90,17 @@ private func leastCosines(_ found: Embeddings, _ expected: Embeddings) -> (plain
     let zero = [Double](repeating: 0, count: columns)
     let rows = 0..<expected.count
     return (rows.map { cosine($0, zero) }.min() ?? .nan, rows.map { cosine($0, mean) }.min() ?? .nan)
+}
+
+@Test(
+    "by itself a GPU computes T5's text towers in fp32, all else in fp16",
+    arguments: ["open-clip-mt5", "open-clip-plain"])
+func outgrownHalves(name: String) throws {
+    let path = repository + "/Tests/CLIPModelTests/Fixtures/" + name
+    let configuration = try ModelCheckpoint.open(path: path).configuration
+    #expect(Precision.automatic.suited(to: configuration, .both) == (name == "open-clip-mt5" ? .fp32 : .automatic))
+    #expect(Precision.automatic.suited(to: configuration, .image) == .automatic)
+    #expect(Precision.fp16.suited(to: configuration, .both) == .fp16)
 }
 
 @Test("int8 and fp16 stay near fp32, with outliers and without") func reducedPrecisions() throws {

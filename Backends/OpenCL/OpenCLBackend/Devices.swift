@@ -32,6 +32,8 @@ package struct OpenCLDeviceDescription: Sendable {
     package let computeCapability: Int?
     /// Of cl_amd_device_attribute_query: 11 for gfx1100; none where the device does not say.
     package let gfxGeneration: Int?
+    /// Where the card is, as domain, bus and device on PCI: two drivers may list one card. None where the device does not say.
+    package let slot: [UInt32]?
 
     package var identifier: String { "opencl:\(index)" }
 
@@ -142,7 +144,8 @@ package enum OpenCLDevices {
             subgroupSizes: extensions.contains("cl_intel_required_subgroup_size") ? subgroupSizes(cl, device) : [],
             extensions: extensions,
             computeCapability: extensions.contains("cl_nv_device_attribute_query") ? capability(cl, device) : nil,
-            gfxGeneration: extensions.contains("cl_amd_device_attribute_query") ? gfxGeneration(cl, device) : nil)
+            gfxGeneration: extensions.contains("cl_amd_device_attribute_query") ? gfxGeneration(cl, device) : nil,
+            slot: slot(cl, device, extensions))
     }
 
     private static func number<T: FixedWidthInteger>(
@@ -163,6 +166,28 @@ package enum OpenCLDevices {
         // CL_DEVICE_GFXIP_MAJOR_AMD
         let major = number(cl, device, 0x404a, cl_uint(0))
         return major > 0 ? Int(major) : nil
+    }
+
+    private static func slot(_ cl: COpenCLFunctions, _ device: cl_device_id, _ extensions: [String]) -> [UInt32]? {
+        if extensions.contains("cl_khr_pci_bus_info") {
+            // CL_DEVICE_PCI_BUS_INFO_KHR: domain, bus, device, function
+            var place = [cl_uint](repeating: 0, count: 4)
+            guard cl.clGetDeviceInfo(device, 0x410F, 16, &place, nil) == CL_SUCCESS else { return nil }
+            return Array(place[..<3])
+        }
+        if extensions.contains("cl_nv_device_attribute_query") {
+            // CL_DEVICE_PCI_DOMAIN_ID_NV, _BUS_ID_NV and _SLOT_ID_NV
+            let none = cl_uint.max
+            let place = [0x400A, 0x4008, 0x4009].map { number(cl, device, $0, none) }
+            return place.contains(none) ? nil : place
+        }
+        if extensions.contains("cl_amd_device_attribute_query") {
+            // CL_DEVICE_TOPOLOGY_AMD: a type (1: PCI), seventeen unused bytes, then bus, device and function
+            var place = [UInt8](repeating: 0, count: 24)
+            guard cl.clGetDeviceInfo(device, 0x4037, 24, &place, nil) == CL_SUCCESS, place[0] == 1 else { return nil }
+            return [0, UInt32(place[21]), UInt32(place[22])]
+        }
+        return nil
     }
 
     private static func text(_ cl: COpenCLFunctions, _ device: cl_device_id, _ what: Int32) -> String {
