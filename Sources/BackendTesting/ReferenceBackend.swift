@@ -185,6 +185,12 @@ package final class ReferenceBackend: Backend {
     package var passesBesideEachOther: (_ rows: Int) -> Int = { _ in 1 }
     package private(set) var begunAlone: [Bool] = []
 
+    /// For the same: the rows of a pass that memory is enough for.
+    package var rowsInMemory = Int.max
+    private func checkMemory(_ rows: Int) throws(BackendError) {
+        if rows > rowsInMemory { throw BackendError(.outOfMemory, "no memory for \(rows) rows") }
+    }
+
     package func concurrentPasses(of rows: Int, alone _: Bool) -> Int { passesBesideEachOther(rows) }
     /// Passes begun so far.
     package var passCount: Int { Int(pass) }
@@ -319,7 +325,7 @@ package final class ReferenceBackend: Backend {
         return y
     }
 
-    package func patches(_ pixels: Pixels, _ patches: Patches) -> Matrix {
+    package func patches(_ pixels: Pixels, _ patches: Patches) throws(BackendError) -> Matrix {
         let parameters = patches.parameters
         let (size, width) = (parameters.patchSize, parameters.width)
         let (down, across) = (pixels.height / size, pixels.width / size)
@@ -327,6 +333,7 @@ package final class ReferenceBackend: Backend {
         let first = perPicture - down * across
         precondition(
             patches.positions.map { $0.count == perPicture * width } ?? true, "a position for each row of a picture")
+        try checkMemory(pixels.count * perPicture)
         let y = make(pixels.count * perPicture, width)
         for picture in 0..<pixels.count {
             for row in 0..<perPicture {
@@ -368,7 +375,8 @@ package final class ReferenceBackend: Backend {
         return y
     }
 
-    package func tokens(_ ids: [Int32], positions: [Int32], _ tokens: Tokens) -> Matrix {
+    package func tokens(_ ids: [Int32], positions: [Int32], _ tokens: Tokens) throws(BackendError) -> Matrix {
+        try checkMemory(ids.count)
         precondition(
             positions.count == ids.count || tokens.positions == nil, "\(positions.count) positions for \(ids.count) ids"
         )

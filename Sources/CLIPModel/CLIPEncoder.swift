@@ -68,6 +68,9 @@ package final class CLIPEncoder<B: Backend>: ImageTextEncoder {
     private let vision: VisionTower<B>?
     private let text: TextTower<B>?
     private var passes = PassQueue()
+    /// The most inputs of a pass for which the device had memory when a greater one found too little.
+    private var mostImages = Int.max
+    private var mostTexts = Int.max
 
     /// Hands the weights of the wanted towers to the backend. Throws `ModelError` or `BackendError`.
     package init(_ model: ModelCheckpoint, backend: B, towers: Towers = .both) throws {
@@ -101,11 +104,12 @@ package final class CLIPEncoder<B: Backend>: ImageTextEncoder {
         let (parts, alone) = imagePasses(pixels.count, alone: alone)
         return try job { job in
             for part in parts {
-                passes.makeRoom(backend)
-                try backend.begin(alone: alone)
-                let rows = try vision(pixels.pictures(part), backend)
-                if unitLength { try backend.normalizeRows(rows) }
-                passes.add(try backend.submit(rows), to: job)
+                try submit(part, to: job, limit: &mostImages) { part in
+                    try backend.begin(alone: alone)
+                    let rows = try vision(pixels.pictures(part), backend)
+                    if unitLength { try backend.normalizeRows(rows) }
+                    return try backend.submit(rows)
+                }
             }
         }
     }
@@ -120,12 +124,31 @@ package final class CLIPEncoder<B: Backend>: ImageTextEncoder {
         let (parts, alone) = textPasses(sentences.map(\.ids.count), alone: alone)
         return try job { job in
             for part in parts {
-                passes.makeRoom(backend)
-                try backend.begin(alone: alone)
-                let rows = try text(sentences[part], backend)
-                if unitLength { try backend.normalizeRows(rows) }
-                passes.add(try backend.submit(rows), to: job)
+                try submit(part, to: job, limit: &mostTexts) { part in
+                    try backend.begin(alone: alone)
+                    let rows = try text(sentences[part], backend)
+                    if unitLength { try backend.normalizeRows(rows) }
+                    return try backend.submit(rows)
+                }
             }
+        }
+    }
+
+    /// Submits inputs as one pass, or, where the device has no memory for that (others may use it too), in two halves.
+    private func submit(
+        _ part: Range<Int>, to job: EncodingJob, limit: inout Int, _ pass: (Range<Int>) throws -> Ticket
+    ) throws {
+        if part.count <= limit {
+            passes.makeRoom(backend)
+            do {
+                return passes.add(try pass(part), to: job)
+            } catch let error as BackendError where error.code == .outOfMemory && part.count > 1 {
+                limit = part.count / 2
+            }
+        }
+        let middle = part.lowerBound + (part.count + 1) / 2
+        for half in [part.lowerBound..<middle, middle..<part.upperBound] {
+            try submit(half, to: job, limit: &limit, pass)
         }
     }
 

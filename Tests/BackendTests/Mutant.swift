@@ -266,14 +266,16 @@ final class Mutant: Backend {
         stored(reference.upload(values, rows: rows, columns: columns))
     }
 
-    func patches(_ pixels: Pixels, _ patches: Patches) -> Matrix { stored(reference.patches(pixels, patches)) }
+    func patches(_ pixels: Pixels, _ patches: Patches) throws(BackendError) -> Matrix {
+        stored(try reference.patches(pixels, patches))
+    }
 
     func pixels(_ pixels: Pixels, _ normalization: PixelNormalization) -> Matrix {
         stored(reference.pixels(pixels, fault == .skipsNormalization ? Self.identity : normalization))
     }
 
-    func tokens(_ ids: [Int32], positions: [Int32], _ tokens: Tokens) -> Matrix {
-        stored(reference.tokens(ids, positions: positions, tokens))
+    func tokens(_ ids: [Int32], positions: [Int32], _ tokens: Tokens) throws(BackendError) -> Matrix {
+        stored(try reference.tokens(ids, positions: positions, tokens))
     }
 
     func norm(_ x: Matrix, _ norm: Norm) {

@@ -23,9 +23,9 @@ private func close(_ values: [Float], _ expected: [Double]) -> Bool {
     private let backend = ReferenceBackend()
 
     /// One pass, and its result.
-    private func pass(_ body: (ReferenceBackend) -> ReferenceBackend.Matrix) throws -> [Float] {
+    private func pass(_ body: (ReferenceBackend) throws -> ReferenceBackend.Matrix) throws -> [Float] {
         backend.begin(alone: true)
-        return try backend.wait(backend.submit(body(backend)))
+        return try backend.wait(backend.submit(try body(backend)))
     }
 
     private func upload(_ tensor: HostTensor) -> ReferenceBackend.Matrix {
@@ -299,7 +299,7 @@ private func close(_ values: [Float], _ expected: [Double]) -> Bool {
                 weight: seq(5, 2, 3, 2, 2), bias: seq(3, 2), classToken: seq(7, 2), positions: seq(9, 5, 2),
                 normalization: .openAI))
         let values = try bytes.withUnsafeBufferPointer { bytes in
-            try pass { $0.patches(Pixels(.bytes(bytes), count: 1, height: 5, width: 4), patches) }
+            try pass { try $0.patches(Pixels(.bytes(bytes), count: 1, height: 5, width: 4), patches) }
         }
         #expect(
             close(
@@ -315,7 +315,7 @@ private func close(_ values: [Float], _ expected: [Double]) -> Bool {
         let tokens = backend.prepare(TokenParameters(table: HostMatrix(seq(5, 4, 3)), positions: seq(7, 3, 3)))
         #expect(
             close(
-                try pass { $0.tokens([3, 0, 3], positions: [0, 1, 2], tokens) },
+                try pass { try $0.tokens([3, 0, 3], positions: [0, 1, 2], tokens) },
                 [0, -1.375, 0.125, -0.125, -1.5, 0, 2.375, -1.875, -0.375]))
     }
 

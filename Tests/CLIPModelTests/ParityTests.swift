@@ -165,6 +165,34 @@ import Testing
         }
     }
 
+    @Test("where the device has no memory for a pass, it goes in parts, and those after it no larger")
+    func littleMemory() throws {
+        let fixture = Self.detailed[0]
+        let model = try ModelCheckpoint.open(path: fixture.folder)
+        let vision = try #require(model.configuration.vision.visionTransformer)
+        let backend = ReferenceBackend()
+        backend.rowsOfAPass = { _ in 5 * vision.rowsPerPicture }
+        let encoder = try CLIPEncoder(model, backend: backend, towers: .both)
+        let ids = try fixture.ids()
+        let expected = try encoder.encodeTexts(ids)
+        try fixture.withPixels(repeated: 6) { pixels in
+            let pixels = pixels.pictures(0..<10)
+            let rows = try encoder.encodeImages(pixels)
+            backend.rowsInMemory = 2 * vision.rowsPerPicture
+            let before = backend.passCount
+            #expect(try encoder.encodeImages(pixels) == rows)
+            // 5 fail, of which 3 are too many by now: 2, 1 and 2; then 2, 1 and 2 at once.
+            #expect(backend.passCount - before == 1 + 3 + 3)
+            backend.rowsInMemory = vision.rowsPerPicture - 1
+            #expect(throws: BackendError.self) { try encoder.encodeImages(pixels) }
+        }
+        backend.rowsOfAPass = { _ in 10_000 }
+        backend.rowsInMemory = ids.map(\.count).max() ?? 0
+        #expect(try encoder.encodeTexts(ids) == expected)
+        backend.rowsInMemory = 1
+        #expect(throws: BackendError.self) { try encoder.encodeTexts(ids) }
+    }
+
     @Test("passes beside each other have equal shares, or the inputs go through one after the other")
     func shares() throws {
         let fixture = Self.detailed[0]
