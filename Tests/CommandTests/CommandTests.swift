@@ -53,6 +53,24 @@ private func inFolder(_ body: (String) throws -> Void) throws {
 
 @Suite("clip-gpu", .enabled(if: FileManager.default.fileExists(atPath: binary), "tools/build makes the binary"))
 struct CommandTests {
+    @Test("A limit of the address space, as clusters set it, leaves room to work")
+    func addressSpace() throws {
+        // Stacks of threads count, and there are some for each processor.
+        let kibibytes = 600_000 + 20_000 * ProcessInfo.processInfo.processorCount
+        let process = Process()
+        process.executableURL = URL(fileURLWithPath: "/bin/sh")
+        process.arguments =
+            ["-c", "ulimit -v \(kibibytes) && exec \"$0\" \"$@\"", binary, "embed"]
+            + [String](repeating: samples, count: 12)  // several passes, so that lanes take memory too
+            + ["--device", "cpu", "--threads", "2", "--output", "/dev/null", "--format", "jsonl"]
+        let errors = Pipe()
+        process.standardError = errors
+        try process.run()
+        let said = String(decoding: errors.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
+        process.waitUntilExit()
+        #expect(process.terminationReason == .exit && process.terminationStatus == 0, "\(said)")
+    }
+
     @Test("The binary needs only the C and C++ run-time libraries")
     func linkage() throws {
         let process = Process()

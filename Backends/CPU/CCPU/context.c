@@ -3,7 +3,10 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <stdio.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #define HUGE_PAGE (2ul << 20)
 
@@ -18,7 +21,25 @@ void ccpu_pages_free(void *pages, size_t bytes) {
     if (pages) munmap(pages, bytes);
 }
 
+/// Where the process may have only so much address space (ulimit -v, as clusters set it), a quarter of what is left stands in
+/// the place of physical memory: the rest is for weights, files and everything else.
+static size_t within_limit(size_t bytes) {
+    struct rlimit limit;
+    uint64_t physical = ccpu_physical_memory();
+    if (getrlimit(RLIMIT_AS, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY || physical == 0) return bytes;
+    uint64_t used = 0;
+    FILE *file = fopen("/proc/self/statm", "r");
+    if (file) {
+        unsigned long pages = 0;
+        if (fscanf(file, "%lu", &pages) == 1) used = (uint64_t)pages * (uint64_t)sysconf(_SC_PAGESIZE);
+        fclose(file);
+    }
+    double room = limit.rlim_cur > used ? (double)(limit.rlim_cur - used) / 4 : 0;
+    return room < (double)physical ? (size_t)((double)bytes * room / (double)physical) : bytes;
+}
+
 void *ccpu_pages_reserve(size_t bytes, size_t *reserved) {
+    bytes = within_limit(bytes) / HUGE_PAGE * HUGE_PAGE;
     for (; bytes >= HUGE_PAGE; bytes /= 2) {
         void *pages = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
         if (pages == MAP_FAILED) continue;
