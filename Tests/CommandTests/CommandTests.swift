@@ -43,6 +43,8 @@ private func run(
     return Run(status: process.terminationStatus, output: try text("out"), errors: try text("err"))
 }
 
+private let formats = ["jsonl", "npy", "safetensors", "csv"]
+
 /// A folder of its own for one test.
 private func inFolder(_ body: (String) throws -> Void) throws {
     let path = NSTemporaryDirectory() + "clip-gpu-command-" + UUID().uuidString
@@ -401,6 +403,33 @@ struct CommandTests {
         let errors = String(decoding: pipe.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
         process.waitUntilExit()
         #expect(errors == "status 0\n")
+    }
+
+    @Test(
+        "Output that nobody reads ends every command that writes data quietly",
+        arguments: formats.map { ["embed", "--text", "a", "--device", "cpu", "--format", $0] } + [
+            ["preprocess", samples + "/chelsea.jpg", "--output", "-"],
+            ["preprocess", samples + "/chelsea.jpg", "--output", "/dev/stdout"],
+            ["similarity", samples + "/chelsea.jpg", "--text", "a", "--device", "cpu"],
+            ["classify", samples + "/chelsea.jpg", "--label", "a", "--device", "cpu"],
+            ["evaluate", repository + "/tools", "--device", "cpu"],
+            ["tokenize", "a"], ["inspect"], ["models"], ["devices", "--json"], ["--help"], ["--version"],
+            ["bench", "--tower", "text", "--batch", "1", "--seconds", "0.1", "--device", "cpu"],
+        ])
+    func nobodyReads(arguments: [String]) throws {
+        let process = Process()
+        process.executableURL = URL(fileURLWithPath: binary)
+        process.arguments = arguments
+        process.environment = ProcessInfo.processInfo.environment.merging(["HF_HUB_OFFLINE": "1"]) { $1 }
+        let (output, errors) = (Pipe(), Pipe())
+        try output.fileHandleForReading.close()
+        process.standardOutput = output
+        process.standardError = errors
+        try process.run()
+        let said = String(decoding: errors.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
+        process.waitUntilExit()
+        #expect(process.terminationReason == .exit && process.terminationStatus == 0, "\(said)")
+        #expect(!said.contains("error") && !said.contains("Error") && !said.contains("embedded"), "\(said)")
     }
 
     @Test("Paths are read from standard input")
