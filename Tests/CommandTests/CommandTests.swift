@@ -599,6 +599,24 @@ struct CommandTests {
         }
     }
 
+    @Test(
+        "A template without its place for the label is said before a model is loaded",
+        arguments: ["classify", "evaluate"])
+    func templates(command: String) throws {
+        try inFolder { folder in
+            let file = folder + "/templates.txt"
+            try Data("a photo of a {}\na drawing\n".utf8).write(to: URL(fileURLWithPath: file))
+            try FileManager.default.createDirectory(atPath: folder + "/class", withIntermediateDirectories: true)
+            let labels = command == "classify" ? ["--label", "a"] : []
+            for given in [["--templates", file], ["--template", "a drawing"]] {
+                let result = try run([command, folder] + labels + given + ["--model", folder + "/none"])
+                #expect(result.status == 2 && result.output.isEmpty)
+                #expect(
+                    result.errors.hasPrefix("error: The template \"a drawing\" has no {}: expected a sentence with {}"))
+            }
+        }
+    }
+
     @Test("classify: one bad input is named, the others are classified, and the status is 1")
     func classifySomeFail() throws {
         let result = try run(
