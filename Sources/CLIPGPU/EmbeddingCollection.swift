@@ -168,7 +168,7 @@ extension CLIP {
     /// that one was written; none for a name.
     public static func recordedFiles(of recorded: String) -> String? {
         guard recorded.hasPrefix("/") else { return nil }
-        let paths = sortedEntries(of: recorded).map { $0.map { folderPrefix(recorded) + $0 } } ?? [recorded]
+        let paths = sortedEntries(of: recorded).map { $0.map { folderPrefix(recorded) + $0.name } } ?? [recorded]
         let stamps = paths.compactMap { FileStamp(path: $0) }
         return "\(stamps.count), \(stamps.reduce(0) { $0 &+ $1.bytes }) bytes, \(stamps.map(\.modified).max() ?? 0)"
     }

@@ -23,6 +23,38 @@ func folder() throws {
     #expect(EmbeddingInputs(paths: [root], texts: ["x"]).count() == 6)
 }
 
+@Test("A name that is not UTF-8 fails in its place, where it is of a picture or of a folder")
+func lostNames() throws {
+    let folder = try TemporaryFolder()
+    let root = folder.path
+    for name in ["a.png", "z.png", "caf\u{FFFD}.png"] { try folder.write(name, onePixelPNG) }
+    /// A path with bytes of Latin-1.
+    func path(_ name: [UInt8]) -> [CChar] { (Array(root.utf8) + [0x2F] + name + [0]).map { CChar(bitPattern: $0) } }
+    let latin = Array("caf".utf8) + [0xE9]
+    guard mkdir(path(latin), 0o755) == 0 else { return }  // This file system takes no such names.
+    for ending in [".png", ".pdf"] {
+        let file = try #require(fopen(path(latin + Array(ending.utf8)), "w"))
+        fclose(file)
+    }
+    symlink(root, path(latin + Array("-link".utf8)))
+    let reason = "cannot be read: its name is not UTF-8; rename it."
+    // One whose name has the mark itself is there, beside the one that is shown like it.
+    #expect(
+        walk(EmbeddingInputs(paths: [root])).sorted()
+            == [
+                "failed: \(root)/caf\u{FFFD} \(reason)", "failed: \(root)/caf\u{FFFD}.png \(reason)",
+                "image: \(root)/a.png", "image: \(root)/caf\u{FFFD}.png", "image: \(root)/z.png",
+            ])
+    #expect(EmbeddingInputs(paths: [root]).count() == 5)
+    for ending in ["tar", "npy"] {
+        #expect(
+            walk(EmbeddingInputs(paths: ["caf\u{FFFD}.\(ending)", root + "/none.\(ending)"])) == [
+                "failed: caf\u{FFFD}.\(ending) \(reason)",
+                "failed: \(root)/none.\(ending) cannot be read: No such file or directory.",
+            ])
+    }
+}
+
 @Test("A folder without pictures fails by name, and what follows goes on")
 func emptyFolder() throws {
     let folder = try TemporaryFolder()

@@ -43,6 +43,22 @@ private func run(
     return Run(status: process.terminationStatus, output: try text("out"), errors: try text("err"))
 }
 
+/// What a script of the shell leaves, which takes names of any bytes; arguments are $0 and on.
+private func shell(_ script: String, _ arguments: [String]) throws -> Run {
+    let process = Process()
+    process.executableURL = URL(fileURLWithPath: "/bin/sh")
+    process.arguments = ["-c", script] + arguments
+    let (output, errors) = (Pipe(), Pipe())
+    process.standardOutput = output
+    process.standardError = errors
+    try process.run()
+    // Neither is more than a pipe holds.
+    let said = String(decoding: errors.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
+    let written = String(decoding: output.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
+    process.waitUntilExit()
+    return Run(status: process.terminationStatus, output: written, errors: said)
+}
+
 private let formats = ["jsonl", "npy", "safetensors", "csv"]
 
 /// A folder of its own for one test.
@@ -160,6 +176,68 @@ struct CommandTests {
             #expect(names.count == 2)
             #expect(names[0].contains("\"row\": 0") && names[0].contains("chelsea"))
             #expect(names[1] == "{\"row\": 1, \"input\": \"fine\", \"kind\": \"text\"}")
+        }
+    }
+
+    @Test("A name that is not UTF-8 is one failed input in every command, and the others go on")
+    func names() throws {
+        try inFolder { folder in
+            let (pictures, output) = (folder + "/pictures", folder + "/o")
+            try FileManager.default.createDirectory(atPath: pictures, withIntermediateDirectories: true)
+            // é of Latin-1; what is no picture is passed over whatever its name.
+            let made = try shell(
+                """
+                cd "$0" && for name in a "$(printf 'caf\\351')" z; do
+                cp "$1/red-circle.png" "$name.png" && echo "a red circle" >"$name.txt" || exit 1; done
+                mkdir "$(printf 'd\\351')" && cp a.png a.txt "$(printf 'd\\351')"
+                """, [pictures, samples])
+            guard made.status == 0 else { return }  // This file system takes no such names.
+            let commands = [
+                ["embed", pictures], ["classify", pictures, "--label", "a red circle", "--json"], ["score", pictures],
+                ["index", pictures, "--output", output + ".safetensors"],
+                ["preprocess", pictures, "--output", output + ".npy"],
+            ]
+            for command in commands {
+                let result = try run(command + (command[0] == "preprocess" ? [] : ["--device", "cpu"]))
+                #expect(result.status == 1)
+                let failures = result.errors.split(separator: "\n").filter { $0.hasPrefix("failed: ") }
+                #expect(
+                    failures
+                        == ["caf\u{FFFD}.png", "d\u{FFFD}"].map {
+                            "failed: \(pictures)/\($0) cannot be read: its name is not UTF-8; rename it."
+                        }, "\(command)")
+                let rows =
+                    switch command[0] {
+                    case "index": try String(contentsOfFile: output + ".safetensors.inputs.jsonl", encoding: .utf8)
+                    case "preprocess": try String(contentsOfFile: output + ".npy.inputs.jsonl", encoding: .utf8)
+                    default: result.output
+                    }
+                let lines = rows.split(separator: "\n")
+                #expect(lines.count == 2 && lines[0].contains("/a.png") && lines[1].contains("/z.png"), "\(command)")
+            }
+            // Given by themselves, as arguments and on standard input.
+            let named = try shell(
+                """
+                cd "$0" && "$1" embed a.png "$(printf 'caf\\351.png')" "$(printf 'd\\351')" "$(printf 'caf\\351.tar')" --device cpu
+                """, [pictures, binary])
+            let listed = try shell(
+                """
+                cd "$0" && printf 'a.png\\ncaf\\351.png\\nd\\351\\ncaf\\351.tar\\n' | "$1" embed - --device cpu
+                """, [pictures, binary])
+            for result in [named, listed] {
+                #expect(result.status == 1 && result.output.split(separator: "\n").count == 1)
+                let failures = result.errors.split(separator: "\n").filter { $0.hasPrefix("failed: ") }
+                #expect(
+                    failures
+                        == ["caf\u{FFFD}.png", "d\u{FFFD}", "caf\u{FFFD}.tar"].map {
+                            "failed: \($0) cannot be read: its name is not UTF-8; rename it."
+                        }, "\(result.errors)")
+            }
+            // A class that is left out would make the accuracy one of fewer classes.
+            let evaluated = try run(["evaluate", pictures, "--device", "cpu"])
+            #expect(evaluated.status == 2)
+            #expect(
+                evaluated.errors == "error: \(pictures)/d\u{FFFD} cannot be read: its name is not UTF-8; rename it.\n")
         }
     }
 
