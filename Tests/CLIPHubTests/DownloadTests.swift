@@ -444,6 +444,29 @@ struct DownloadTests {
         }
     }
 
+    @Test("A cache that cannot be written still serves what it holds", arguments: [true, false])
+    func readOnlyServes(isSettled: Bool) throws {
+        try withHub({ hub.answer($0, otherAddress: $1.other) }) { _, settings, folder in
+            let path = try ModelHub(settings).resolve(ModelName(name)) { _ in }.path
+            let place = folder + "/" + cache
+            if !isSettled {
+                // As a tool leaves it that looked at fewer files; a file in a folder's place stops the system's
+                // administrator too.
+                try FileManager.default.removeItem(atPath: place + "/.no_exist")
+                try Data().write(to: URL(fileURLWithPath: place + "/.no_exist"))
+            }
+            let locks = folder + "/.cache/huggingface/hub/.locks"
+            try FileManager.default.removeItem(atPath: locks)
+            try Data().write(to: URL(fileURLWithPath: locks))
+            let folders = [place, place + "/blobs", place + "/refs", path]
+            defer { for folder in folders { chmod(folder, 0o755) } }
+            for folder in folders { chmod(folder, 0o555) }
+            #expect(try ModelHub(settings).resolve(ModelName(name)) { _ in }.path == path)
+            #expect(ModelHub(settings).list().contains { $0.path == path })
+            #expect(bytes(path + "/model.safetensors") == large)
+        }
+    }
+
     @Test("A folder that cannot be written is another kind of error")
     func readOnly() throws {
         try withHub({ hub.answer($0, otherAddress: $1.other) }) { _, settings, folder in

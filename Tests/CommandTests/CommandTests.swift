@@ -179,6 +179,37 @@ struct CommandTests {
         }
     }
 
+    @Test(
+        "embed: pixels whose row is not finite fail alone, and the others keep their bytes",
+        arguments: [Float.nan, 3e38])
+    func notFinite(value: Float) throws {
+        try inFolder { folder in
+            let path = folder + "/p.npy"
+            let pictures = ["chelsea.jpg", "red-circle.png", "coffee.jpg"].map { samples + "/" + $0 }
+            #expect(try run(["preprocess"] + pictures + ["--size", "48", "--output", path]).status == 0)
+            let sound = try run(["embed", path, "--device", "cpu"])
+            #expect(sound.status == 0)
+            var bytes = try Data(contentsOf: URL(fileURLWithPath: path))
+            let row = 3 * 48 * 48 * 4
+            let first = bytes.count - 2 * row
+            for place in stride(from: first, to: first + row, by: value.isNaN ? row : 4) {
+                bytes.replaceSubrange(place..<(place + 4), with: withUnsafeBytes(of: value) { Data($0) })
+            }
+            try bytes.write(to: URL(fileURLWithPath: path))
+            for format in formats {
+                let output = folder + "/rows." + format
+                let result = try run(["embed", path, "--device", "cpu", "--output", output])
+                #expect(result.status == 1)
+                let failures = result.errors.split(separator: "\n").filter { $0.hasPrefix("failed: ") }
+                #expect(failures.count == 1 && failures.first?.contains(path + "[1]") == true, "\(result.errors)")
+                guard format == "jsonl" else { continue }
+                var expected = sound.output.split(separator: "\n")
+                expected.remove(at: 1)
+                #expect(try String(contentsOfFile: output, encoding: .utf8).split(separator: "\n") == expected)
+            }
+        }
+    }
+
     @Test("A name that is not UTF-8 is one failed input in every command, and the others go on")
     func names() throws {
         try inFolder { folder in
