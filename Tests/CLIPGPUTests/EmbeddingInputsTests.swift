@@ -65,6 +65,39 @@ func emptyFolder() throws {
     #expect(found[1...] == ["image: named.bin", "text: a cat"])
 }
 
+@Test("A sentence that spells mT5's padding token is refused by itself, and the others are embedded")
+func paddingInside() throws {
+    let folder = try TemporaryFolder()
+    let (model, fixtures) = (folder.path + "/model", repository + "/Tests/")
+    try FileManager.default.copyItem(atPath: fixtures + "CLIPModelTests/Fixtures/open-clip-mt5", toPath: model)
+    // mT5's tokenizer with as many pieces as the model has, the most frequent.
+    let tokenizer = fixtures + "CLIPInputTests/Fixtures/tokenizers/t5-json/"
+    let data = try Data(contentsOf: URL(fileURLWithPath: tokenizer + "tokenizer.json"))
+    var file = try #require(JSONSerialization.jsonObject(with: data) as? [String: Any])
+    var pieces = try #require(file["model"] as? [String: Any])
+    pieces["vocab"] = try Array(#require(pieces["vocab"] as? [Any]).prefix(130))
+    file["model"] = pieces
+    try folder.write("model/tokenizer.json", Array(JSONSerialization.data(withJSONObject: file)))
+    try FileManager.default.copyItem(
+        atPath: tokenizer + "tokenizer_config.json", toPath: model + "/tokenizer_config.json")
+
+    let clip = try CLIP.load(model, device: .cpu)
+    var found: [String] = []
+    try clip.embed(EmbeddingInputs(texts: ["a photo", "a <pad> photo", "A photo"])) { result in
+        switch result.embedding {
+        case .success: found.append(result.name)
+        case .failure(let error): found.append(error.description)
+        }
+    }
+    #expect(
+        found == [
+            "a photo",
+            "The text \"a <pad> photo\" holds the padding token 0 before its end, where distances between tokens cannot be "
+                + "told.",
+            "A photo",
+        ])
+}
+
 @Test("Lines of a text file are sentences, empty ones included, whatever their ends")
 func textFile() throws {
     let folder = try TemporaryFolder()
