@@ -145,7 +145,7 @@ public struct EmbeddingCollection: Sendable {
             }
         }
         return try best.withLock(\.self).map { ranking in
-            try ranking.entries.map { entry in
+            try ranking.sorted().map { entry in
                 Match(
                     row: entry.row, input: try input(entry.row),
                     cosine: max(-1, min(1, entry.cosine)))
@@ -168,7 +168,7 @@ extension CLIP {
     /// that one was written; none for a name.
     public static func recordedFiles(of recorded: String) -> String? {
         guard recorded.hasPrefix("/") else { return nil }
-        let paths = sortedEntries(of: recorded).map { $0.map { folderPrefix(recorded) + $0 } } ?? [recorded]
+        let paths = sortedEntries(of: recorded).map { $0.map { folderPrefix(recorded) + $0.name } } ?? [recorded]
         let stamps = paths.compactMap { FileStamp(path: $0) }
         return "\(stamps.count), \(stamps.reduce(0) { $0 &+ $1.bytes }) bytes, \(stamps.map(\.modified).max() ?? 0)"
     }
@@ -177,28 +177,30 @@ extension CLIP {
     public static func model(recordedAs name: String) -> String? { name == demonstrationName ? nil : name }
 }
 
-/// The greatest cosines seen, sorted.
+/// The greatest cosines seen. Twice as many as wanted are gathered, then sorted and cut: that is few comparisons for each,
+/// however many are wanted.
 private struct Ranking {
-    private(set) var entries: [(cosine: Float, row: Int)] = []
+    private var entries: [(cosine: Float, row: Int)] = []
     private let limit: Int
     /// Below this, nothing is of interest.
-    private let floor: Float
+    private(set) var threshold: Float
 
-    init(limit: Int, atLeast floor: Float = -.infinity) {
+    init(limit: Int, atLeast threshold: Float = -.infinity) {
         self.limit = limit
-        self.floor = floor
+        self.threshold = threshold
     }
-
-    var threshold: Float { entries.count == limit ? entries.last?.cosine ?? .infinity : floor }
 
     mutating func insert(_ cosine: Float, _ row: Int) {
         guard limit > 0, cosine >= threshold else { return }
-        // From the end: most of what comes late is small.
-        var place = entries.count
-        while place > 0, (entries[place - 1].cosine, -entries[place - 1].row) < (cosine, -row) { place -= 1 }
-        if place == limit { return }
-        if entries.count == limit { entries.removeLast() }
-        entries.insert((cosine, row), at: place)
+        entries.append((cosine, row))
+        guard entries.count == 2 * limit else { return }
+        entries = sorted()
+        threshold = entries[limit - 1].cosine
+    }
+
+    /// The greatest first, equal ones by their number, at most as many as wanted.
+    func sorted() -> [(cosine: Float, row: Int)] {
+        Array(entries.sorted { ($0.cosine, $1.row) > ($1.cosine, $0.row) }.prefix(limit))
     }
 
     mutating func merge(_ other: Ranking) {

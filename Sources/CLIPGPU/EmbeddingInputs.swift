@@ -159,7 +159,7 @@ public struct EmbeddingInputs: Sequence, Sendable {
                 guard let path = textFiles.popFirst() else { return nil }
                 textLines = LineReader(path: path == "-" ? nil : path)
                 if textLines == nil {
-                    return .failure(path, .text, "\(path) cannot be read: \(describe(errno: errno)).")
+                    return .failure(path, .text, unreadable(path, errno: errno))
                 }
             }
         }
@@ -174,7 +174,7 @@ public struct EmbeddingInputs: Sequence, Sendable {
                     return .image(contentsOf: path)
                 case .failure(let path, let code):
                     folder = (walk, found + 1)
-                    return .failure(path, .image, "\(path) cannot be read: \(describe(errno: code)).")
+                    return .failure(path, .image, unreadable(path, errno: code))
                 case nil:
                     folder = nil
                     if found == 0 {
@@ -224,6 +224,9 @@ public struct EmbeddingInputs: Sequence, Sendable {
             if isDirectory(path) {
                 folder = (FolderWalk(path), 0)
                 return nil
+            }
+            if isArchive(path) || isTensor(path), !fileExists(path) {
+                return .failure(path, .image, unreadable(path, errno: errno))
             }
             if isArchive(path) {
                 do throws(TarError) {
@@ -276,8 +279,8 @@ struct FolderWalk {
     }
 
     let root: String
-    /// Entries still to visit of each open level, last first.
-    private var levels: [[String]] = []
+    /// Entries still to visit of each open level, with their paths for names, last first.
+    private var levels: [[FolderEntry]] = []
     private var pendingFailure: Found?
 
     init(_ root: String) {
@@ -292,8 +295,13 @@ struct FolderWalk {
                 return failure
             }
             guard !levels.isEmpty else { return nil }
-            guard let path = levels[levels.count - 1].popLast() else {
+            guard let entry = levels[levels.count - 1].popLast() else {
                 levels.removeLast()
+                continue
+            }
+            let path = entry.name
+            if entry.isLost {
+                if entry.isFolder || isPicture(path) { return .failure(path: path, errno: ENOENT) }
                 continue
             }
             var status = stat()
@@ -307,30 +315,51 @@ struct FolderWalk {
     }
 
     private mutating func enter(_ folder: String) {
-        guard let names = sortedEntries(of: folder) else {
+        guard let entries = sortedEntries(of: folder) else {
             pendingFailure = .failure(path: folder, errno: errno)
             return
         }
         let prefix = folderPrefix(folder)
-        levels.append(names.reversed().map { prefix + $0 })
+        levels.append(
+            entries.reversed().map { FolderEntry(name: prefix + $0.name, isLost: $0.isLost, isFolder: $0.isFolder) })
     }
 }
 
 /// What a folder's entries begin with.
 func folderPrefix(_ folder: String) -> String { folder.hasSuffix("/") ? folder : folder + "/" }
 
+/// What stands in a folder under one name.
+struct FolderEntry {
+    /// With U+FFFD for what is not UTF-8.
+    let name: String
+    /// Whether the name is not UTF-8, so that nothing can be opened by it.
+    let isLost: Bool
+    /// Whether it is a folder; told of lost ones alone, since nobody can ask later.
+    let isFolder: Bool
+}
+
 /// The names in a folder, sorted by their bytes, hidden ones left out; none, with `errno` set, where it cannot be read.
-func sortedEntries(of folder: String) -> [String]? {
+func sortedEntries(of folder: String) -> [FolderEntry]? {
     guard let handle = opendir(folder) else { return nil }
     defer { closedir(handle) }
-    var names: [String] = []
+    var entries: [FolderEntry] = []
     while let entry = readdir(handle) {
-        let name = withUnsafePointer(to: &entry.pointee.d_name) {
-            $0.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
+        withUnsafePointer(to: &entry.pointee.d_name) {
+            $0.withMemoryRebound(to: CChar.self, capacity: 256) { bytes in
+                if let name = String(validatingCString: bytes) {
+                    entries.append(FolderEntry(name: name, isLost: false, isFolder: false))
+                    return
+                }
+                var status = stat()
+                let isKnown = fstatat(dirfd(handle), bytes, &status, AT_SYMLINK_NOFOLLOW) == 0
+                entries.append(
+                    FolderEntry(
+                        name: String(cString: bytes), isLost: true,
+                        isFolder: isKnown && status.st_mode & S_IFMT == S_IFDIR))
+            }
         }
-        if !name.hasPrefix(".") { names.append(name) }
     }
-    return names.sorted { $0.utf8.lexicographicallyPrecedes($1.utf8) }
+    return entries.filter { !$0.name.hasPrefix(".") }.sorted { $0.name.utf8.lexicographicallyPrecedes($1.name.utf8) }
 }
 
 /// The lines of a file, or of standard input, without their ends. A signal that does not restart calls ends them.

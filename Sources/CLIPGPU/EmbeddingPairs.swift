@@ -91,7 +91,7 @@ public struct EmbeddingPairs: Sequence, Sendable {
                     switch entry {
                     case .file(let path): return pair(path)
                     case .failure(let path, let code):
-                        return failure(path, "\(path) cannot be read: \(describe(errno: code)).")
+                        return failure(path, unreadable(path, errno: code))
                     case nil:
                         if found { continue }
                         return failure(
@@ -108,6 +108,7 @@ public struct EmbeddingPairs: Sequence, Sendable {
         }
 
         private mutating func enter(_ source: String) -> EmbeddingPair? {
+            if isArchive(source), !fileExists(source) { return failure(source, unreadable(source, errno: errno)) }
             if source != "-", isDirectory(source) {
                 open = .folder(FolderWalk(source), found: false)
             } else if isArchive(source) {
@@ -119,7 +120,7 @@ public struct EmbeddingPairs: Sequence, Sendable {
             } else if let reader = LineReader(path: source == "-" ? nil : source) {
                 open = .lines(reader, path: source, line: 0)
             } else {
-                return failure(source, "\(source) cannot be read: \(describe(errno: errno)).")
+                return failure(source, unreadable(source, errno: errno))
             }
             return nil
         }
@@ -165,7 +166,7 @@ public struct EmbeddingPairs: Sequence, Sendable {
         private func pair(_ path: String) -> EmbeddingPair {
             let beside = (path.lastIndex(of: ".").map { String(path[..<$0]) } ?? path) + ".txt"
             guard let reader = LineReader(path: beside) else {
-                return failure(path, "\(path) has no sentence: \(beside) cannot be read: \(describe(errno: errno)).")
+                return failure(path, "\(path) has no sentence: \(unreadable(beside, errno: errno))")
             }
             var lines: [String] = []
             while let line = reader.next() { lines.append(line) }

@@ -26,8 +26,11 @@ public enum EmbeddingFormat: String, Sendable, CaseIterable {
     }
 }
 
-/// The reader of standard output went away.
-public struct OutputClosed: Error {}
+/// Whoever read the output went away.
+public struct OutputClosed: Error {
+    /// Says so.
+    public init() {}
+}
 
 /// Writes rows as they come. A file appears under its name only when `finish` was called.
 public final class EmbeddingWriter {
@@ -48,7 +51,7 @@ public final class EmbeddingWriter {
     /// For embeddings of `dimension` numbers; none for a path is standard output. `metadata` go where the format has room for
     /// them, which safetensors has.
     ///
-    /// - Throws: `CLIPError` with the code `.output`.
+    /// - Throws: `CLIPError` with the code `.output`, or `OutputClosed`.
     public convenience init(
         path: String?, format: EmbeddingFormat, dimension: Int, metadata: [(String, String)] = []
     ) throws {
@@ -57,7 +60,7 @@ public final class EmbeddingWriter {
 
     /// For rows of any shape.
     ///
-    /// - Throws: `CLIPError` with the code `.output`.
+    /// - Throws: `CLIPError` with the code `.output`, or `OutputClosed`.
     public init(
         path: String?, format: EmbeddingFormat, shape: [Int], metadata: [(String, String)] = []
     ) throws {
@@ -165,6 +168,7 @@ public final class EmbeddingWriter {
         do {
             return try body()
         } catch let error as CheckpointError {
+            if error.isClosedPipe { throw OutputClosed() }
             throw CLIPError(.output, error.description + ".")
         }
     }

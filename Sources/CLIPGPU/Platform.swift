@@ -14,7 +14,7 @@ private let largestFile = 1 << 30
 /// A whole file, read rather than mapped: a file that shrinks meanwhile must not end the process.
 func readFile(_ path: String) throws(CLIPError) -> [UInt8] {
     let descriptor = open(path, O_RDONLY | O_CLOEXEC)
-    guard descriptor >= 0 else { throw CLIPError(.input, "\(path) cannot be read: \(describe(errno: errno)).") }
+    guard descriptor >= 0 else { throw CLIPError(.input, unreadable(path, errno: errno)) }
     defer { close(descriptor) }
     var status = stat()
     let size = fstat(descriptor, &status) == 0 && status.st_size > 0 ? Int(status.st_size) : 1 << 16
@@ -33,7 +33,7 @@ func readFile(_ path: String) throws(CLIPError) -> [UInt8] {
             if got < 0 { code = errno }
             count = max(0, got)
         }
-        if code != 0 { throw CLIPError(.input, "\(path) cannot be read: \(describe(errno: code)).") }
+        if code != 0 { throw CLIPError(.input, unreadable(path, errno: code)) }
         end = piece.isEmpty
         if bytes.isEmpty { bytes = piece } else { bytes += piece }
     }
@@ -60,6 +60,13 @@ func absolutePath(_ path: String) -> String? {
     guard let resolved = realpath(path, nil) else { return nil }
     defer { free(resolved) }
     return String(cString: resolved)
+}
+
+/// The sentence of a path that cannot be read. Strings are Unicode: what of a name is not UTF-8 stands in them as U+FFFD,
+/// by which the file is not found.
+func unreadable(_ path: String, errno code: Int32) -> String {
+    let isLost = code == ENOENT && path.unicodeScalars.contains("\u{FFFD}")
+    return "\(path) cannot be read: \(isLost ? "its name is not UTF-8; rename it" : describe(errno: code))."
 }
 
 func exponential(_ x: Double) -> Double { exp(x) }

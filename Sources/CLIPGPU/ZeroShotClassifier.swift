@@ -117,6 +117,19 @@ extension ZeroShotClassifier {
         }
     }
 
+    /// Says what is wrong with templates, which needs no model.
+    ///
+    /// - Throws: `CLIPError` with the code `.input` for no templates and a template without `{}`.
+    public static func check(templates: [String]) throws {
+        if templates.isEmpty { throw CLIPError(.input, "There are no templates: a classifier needs at least one.") }
+        if let template = templates.first(where: { !$0.contains("{}") }) {
+            throw CLIPError(
+                .input,
+                "The template \(JSONText.quoted(template)) has no {}: expected a sentence with {} where the label goes, such "
+                    + "as \"\(defaultTemplate)\".")
+        }
+    }
+
     private static func lines(_ text: ZeroShotLines) -> [String] {
         UnsafeBufferPointer(start: text.bytes, count: text.count).split(separator: UInt8(ascii: "\n")).map {
             String(decoding: $0, as: UTF8.self)
@@ -215,13 +228,7 @@ struct ZeroShotMeans {
     /// - Throws: `CLIPError` with the code `.input` for no labels, no templates and a template without `{}`.
     init(labels: [String], templates: [String], dimension: Int) throws {
         if labels.isEmpty { throw CLIPError(.input, "There are no labels: a classifier needs at least one.") }
-        if templates.isEmpty { throw CLIPError(.input, "There are no templates: a classifier needs at least one.") }
-        if let template = templates.first(where: { !$0.contains("{}") }) {
-            throw CLIPError(
-                .input,
-                "The template \(JSONText.quoted(template)) has no {}: expected a sentence with {} where the label goes, such "
-                    + "as \"\(ZeroShotClassifier.defaultTemplate)\".")
-        }
+        try ZeroShotClassifier.check(templates: templates)
         self.labels = labels
         self.templates = templates
         self.dimension = dimension

@@ -22,14 +22,14 @@ public struct ClassFolders: Sendable {
     /// - Throws: `CLIPError` with the code `.input` where it cannot be read or has none.
     public init(contentsOf path: String) throws {
         guard let entries = sortedEntries(of: path) else {
-            throw CLIPError(.input, "\(path) cannot be read: \(describe(errno: errno)).")
+            throw CLIPError(.input, unreadable(path, errno: errno))
         }
         let prefix = folderPrefix(path)
         // A class that is left out would make the accuracy one of fewer classes.
-        if let lost = entries.first(where: { !fileExists(prefix + $0) && $0.contains("\u{FFFD}") }) {
-            throw CLIPError(.input, "\(prefix + lost) cannot be read: its name is not UTF-8; rename it.")
+        if let lost = entries.first(where: { $0.isLost && $0.isFolder }) {
+            throw CLIPError(.input, unreadable(prefix + lost.name, errno: ENOENT))
         }
-        let names = entries.filter { isDirectory(prefix + $0) }
+        let names = entries.filter { !$0.isLost }.map(\.name).filter { isDirectory(prefix + $0) }
         if names.isEmpty {
             throw CLIPError(
                 .input, "\(path) has no subfolders: expected one for each class, with the class's pictures in it.")

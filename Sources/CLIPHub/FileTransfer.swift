@@ -25,25 +25,37 @@ struct FileTransfer {
     var isSuspect = false
     /// Held while the file is written.
     var lockPath: String
+    /// Another place where the file is to be found, and the link that leads from there to `destination`.
+    var link: (path: String, target: String)?
     /// What has arrived. Its name says what it will be, so that any process may go on with it.
-    var partialPath: String { destination + ".incomplete" }
+    private var partialPath: String { destination + ".incomplete" }
 
-    /// Fetches the file unless it is there.
+    /// Fetches the file unless it is there, and links it.
     ///
-    /// - Throws: `HubError`, and what `progress` throws; what has arrived stays for the next attempt.
+    /// - Throws: `HubError`, and what `progress` throws; what has arrived stays for the next attempt, unless another
+    ///   process could be writing it: where there are no locks, each has a file of its own.
     func run(_ client: HTTPClient, _ settings: HubSettings, _ progress: @escaping ProgressHandler) throws {
         var report = TransferProgress(model: model, file: name, folder: folder, bytes: 0, total: size)
-        let lock = try FileLock(lockPath) {
+        let lock = try FileLock(lockPath, settings) {
             report.isWaiting = true
             report.bytes = Files.size(partialPath) ?? 0
             try progress(report)
         }
         try withExtendedLifetime(lock) {
-            if try isThere({ try progress(report) }) { return }
-            let partial = try PartialFile(partialPath, expecting: size)
-            try fetch(into: partial, client, settings, progress)
-            try partial.finish()
-            guard rename(partialPath, destination) == 0 else { throw Files.failure(destination) }
+            // Whoever held the lock may have moved it there.
+            if let link, Files.exists(link.path) { return }
+            let isNew = try !isThere { try progress(report) }
+            if isNew {
+                let own = "\(destination).\(String(UInt64.random(in: 0...UInt64.max), radix: 36)).incomplete"
+                let partial = try PartialFile(lock.isHeld ? partialPath : own, isKept: lock.isHeld, expecting: size)
+                try fetch(into: partial, client, settings, progress)
+                try partial.finish()
+                guard rename(partial.path, destination) == 0 else { throw Files.failure(destination) }
+            }
+            if let link {
+                try Files.place(
+                    destination, at: link.path, linking: settings.avoidsLinks ? nil : link.target, moves: isNew)
+            }
         }
     }
 
@@ -167,14 +179,18 @@ func pause(_ failures: Int, _ settings: HubSettings, _ tick: () throws -> Void) 
 
 /// What has arrived of a file, with the digest of it kept up to date.
 private final class PartialFile {
-    private let path: String
+    let path: String
+    private let isKept: Bool
     private let descriptor: Int32
     private(set) var count = 0
     private var hasher = Hasher256()
 
     /// Opens what an earlier attempt left, where it is not longer than the file.
-    init(_ path: String, expecting size: Int?) throws {
+    ///
+    /// - Parameter isKept: whether it stays for the next attempt where this one fails.
+    init(_ path: String, isKept: Bool, expecting size: Int?) throws {
         self.path = path
+        self.isKept = isKept
         descriptor = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o666)
         if descriptor < 0 { throw Files.failure(path) }
         let found = Int(lseek(descriptor, 0, SEEK_END))
@@ -185,7 +201,10 @@ private final class PartialFile {
         }
     }
 
-    deinit { close(descriptor) }
+    deinit {
+        close(descriptor)
+        if !isKept { remove() }  // Nothing, once it has its final name.
+    }
 
     func restart() throws {
         guard ftruncate(descriptor, 0) == 0, lseek(descriptor, 0, SEEK_SET) == 0 else { throw Files.failure(path) }

@@ -46,15 +46,42 @@ enum Files {
         }
     }
 
-    /// Makes a link, in the place of what is there.
-    static func link(_ path: String, to target: String) throws {
+    /// Makes a link to a file, in the place of what is there. Where the file system has no links (exFAT, some network
+    /// mounts), the file itself goes there, as huggingface_hub does it.
+    ///
+    /// - Parameters:
+    ///   - target: what the link says; none where no links are wanted.
+    ///   - moves: whether nobody else refers to the file yet, so that it need not be copied.
+    static func place(_ file: String, at path: String, linking target: String?, moves: Bool) throws {
         let temporary = "\(path).\(getpid()).tmp"
         unlink(temporary)
-        guard symlink(target, temporary) == 0, rename(temporary, path) == 0 else {
-            let error = failure(path)
-            unlink(temporary)
-            throw error
+        if let target, symlink(target, temporary) == 0 {
+            if rename(temporary, path) == 0 { return }
+        } else if moves {
+            if rename(file, path) == 0 { return }
+        } else if copy(file, to: temporary), rename(temporary, path) == 0 {
+            return
         }
+        let error = failure(path)
+        unlink(temporary)
+        throw error
+    }
+
+    /// Copies a file's bytes; false, with `errno` set, where that fails.
+    private static func copy(_ path: String, to destination: String) -> Bool {
+        guard let source = fopen(path, "r") else { return false }
+        defer { fclose(source) }
+        guard let target = fopen(destination, "w") else { return false }
+        var buffer = [UInt8](repeating: 0, count: 1 << 20)
+        var isSound = true
+        while isSound {
+            let count = fread(&buffer, 1, buffer.count, source)
+            if count == 0 { break }
+            isSound = fwrite(buffer, 1, count, target) == count
+        }
+        isSound =
+            isSound && ferror(source) == 0 && fflush(target) == 0 && (fsync(fileno(target)) == 0 || errno == EINVAL)
+        return fclose(target) == 0 && isSound
     }
 
     /// Names in a folder, in no order.
@@ -81,13 +108,16 @@ enum Files {
 
 /// A lock that processes hold on a file, as huggingface_hub holds it (flock); let go with the value.
 final class FileLock {
+    /// Whether the file system has locks.
+    let isHeld: Bool
     private let descriptor: Int32
 
     /// Waits for whoever holds it; `waiting` is told every tenth of a second, and may throw.
-    init(_ path: String, waiting: () throws -> Void) throws {
+    init(_ path: String, _ settings: HubSettings, waiting: () throws -> Void) throws {
         let descriptor = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0o664)
         if descriptor < 0 { throw Files.failure(path) }
-        while flock(descriptor, LOCK_EX | LOCK_NB) != 0 {
+        var isHeld = true
+        while settings.lock(descriptor, LOCK_EX | LOCK_NB) != 0 {
             let code = errno
             if code == EWOULDBLOCK {
                 do { try waiting() } catch {
@@ -96,10 +126,12 @@ final class FileLock {
                 }
                 usleep(100_000)
             } else if code != EINTR {
-                // A file system without locks: what is fetched twice is still verified.
+                // Some network mounts have no locks, and say so in many ways. What is fetched twice is still verified.
+                isHeld = false
                 break
             }
         }
+        self.isHeld = isHeld
         self.descriptor = descriptor
     }
 

@@ -21,6 +21,8 @@ package struct HubSettings: Sendable {
     package var token: String?
     /// HF_HUB_OFFLINE: nothing is fetched.
     package var isOffline: Bool
+    /// HF_HUB_DISABLE_SYMLINKS: snapshots hold the files themselves, as where the file system has no links.
+    package var avoidsLinks: Bool
     /// SSL_CERT_FILE and SSL_CERT_DIR: certificates to trust instead of the system's.
     package var certificateFile: String?
     package var certificateFolder: String?
@@ -30,6 +32,8 @@ package struct HubSettings: Sendable {
     package var attempts = 5
     /// Seconds without a byte after which a transfer has failed.
     package var stallTimeout = 30
+    /// Locks an open file, as flock does; some network mounts cannot.
+    package var lock: @Sendable (_ descriptor: Int32, _ operation: Int32) -> Int32 = { flock($0, $1) }
 
     /// - Parameter variable: the value of an environment variable; none where it is not set.
     package init(_ variable: (String) -> String?) {
@@ -55,6 +59,7 @@ package struct HubSettings: Sendable {
         let token = (value("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN") ?? kept ?? "").unicodeScalars
             .filter { $0.value > 0x20 && $0.value < 0x7F }
         self.token = token.isEmpty ? nil : String(String.UnicodeScalarView(token))
+        avoidsLinks = isTrue(value("HF_HUB_DISABLE_SYMLINKS"))
         isOffline = isTrue(value("HF_HUB_OFFLINE") ?? value("TRANSFORMERS_OFFLINE"))
         certificateFile = value("SSL_CERT_FILE").map(expanded)
         certificateFolder = value("SSL_CERT_DIR").map(expanded)

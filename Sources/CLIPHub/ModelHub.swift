@@ -322,9 +322,9 @@ package final class ModelHub {
             let lock = try source.cache.prepare(for: entityTag)
             try FileTransfer(
                 url: url, model: source.model, name: name, folder: settings.hubCache, size: size,
-                digest: Digest(entityTag: entityTag), destination: source.cache.blob(entityTag), lockPath: lock
+                digest: Digest(entityTag: entityTag), destination: source.cache.blob(entityTag), lockPath: lock,
+                link: source.cache.prepareLink(name, listing.commit, to: entityTag)
             ).run(client, settings, progress)
-            try source.cache.link(name, listing.commit, to: entityTag)
         }
     }
 

@@ -1,8 +1,9 @@
 // A repository of the hub, as it lies in huggingface_hub's cache and as the hub describes it.
 //
 // The cache is huggingface_hub's, to the letter, so that either finds what the other fetched:
-// models--OWNER--NAME/blobs/ETAG holds the bytes, snapshots/COMMIT/FILE are links to them, refs/REVISION says which commit
-// a branch was, and .no_exist/COMMIT/FILE says that there is no such file. Files are locked as it locks them.
+// models--OWNER--NAME/blobs/ETAG holds the bytes, snapshots/COMMIT/FILE are links to them (or, where there are no links,
+// the bytes themselves), refs/REVISION says which commit a branch was, and .no_exist/COMMIT/FILE says that there is no such
+// file. Files are locked as it locks them.
 import Checkpoints
 
 /// What is asked for: a repository at a branch, a tag or a commit.
@@ -87,11 +88,12 @@ struct CachedRepository {
         return locks + "/" + entityTag + ".lock"
     }
 
-    func link(_ name: String, _ commit: String, to entityTag: String) throws {
+    /// Makes folders, and where a file of a commit is to stand, with the link that leads from there to its blob.
+    func prepareLink(_ name: String, _ commit: String, to entityTag: String) throws -> (path: String, target: String) {
         let path = snapshot(commit) + "/" + name
         try Files.makeFolder(Self.parent(path))
         let depth = name.split(separator: "/").count + 1
-        try Files.link(path, to: String(repeating: "../", count: depth) + "blobs/" + entityTag)
+        return (path, String(repeating: "../", count: depth) + "blobs/" + entityTag)
     }
 
     private static func parent(_ path: String) -> String {

@@ -3,6 +3,8 @@
 /// A file that is not what it should be: one sentence that names the file, what is wrong, and what was expected.
 package struct CheckpointError: Error, CustomStringConvertible, Sendable {
     package var description: String
+    /// Whether it is that whoever read the output went away, which is no mistake of anybody's.
+    package var isClosedPipe = false
 
     package init(_ description: String) { self.description = description }
 }

@@ -69,7 +69,10 @@ package final class OutputFile {
     }
 
     private static func failure(_ path: String) -> CheckpointError {
-        CheckpointError("\(path) cannot be written: \(systemMessage())")
+        let isClosedPipe = errno == EPIPE
+        var error = CheckpointError("\(path) cannot be written: \(systemMessage())")
+        error.isClosedPipe = isClosedPipe
+        return error
     }
 
     /// Appends bytes.

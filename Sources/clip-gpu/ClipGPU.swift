@@ -33,7 +33,7 @@ struct ClipGPU: ParsableCommand {
         } catch let error as CLIPError {
             Terminal.say("error: \(error.description)")
             Terminal.exit(ExitStatus(error.code))
-        } catch is ClosedPipe {
+        } catch is OutputClosed {
             Terminal.exit(.success)  // Whoever read the output has seen enough.
         } catch {
             let status = exitCode(for: error)

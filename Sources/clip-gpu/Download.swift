@@ -9,9 +9,9 @@ struct Download: ParsableCommand {
         discussion: """
             A download that was interrupted goes on where it ended. Files are verified and get their names only when they are \
             whole. They lie where openai-clip (~/.cache/clip) and transformers and open_clip (HF_HOME, HF_HUB_CACHE) keep \
-            theirs, and what these have fetched is not fetched again. HF_TOKEN, HF_ENDPOINT, HF_HUB_OFFLINE, HTTPS_PROXY, \
-            NO_PROXY and SSL_CERT_FILE are honoured. A model that is on this machine is used as it is; this command asks the \
-            hub for its newest revision.
+            theirs, and what these have fetched is not fetched again. HF_TOKEN, HF_ENDPOINT, HF_HUB_OFFLINE, \
+            HF_HUB_DISABLE_SYMLINKS, HTTPS_PROXY, NO_PROXY and SSL_CERT_FILE are honoured. A model that is on this machine is \
+            used as it is; this command asks the hub for its newest revision.
 
             Examples:
               clip-gpu download ViT-B/32

@@ -63,27 +63,23 @@ struct Embed: ParsableCommand {
         defer { writer.abandon() }  // Nothing, once it is finished.
         let total = Terminal.isInteractive ? BackgroundCount(inputs) : nil
         var progress = Progress { total?.value }
-        do {
-            try clip.embed(
-                inputs, batchSize: compute.batchSize, normalized: !raw, options: preparation,
-                shouldStop: { Interruption.happened }
-            ) { result in
-                switch result.embedding {
-                case .success(let embedding):
-                    try writer.append(embedding, input: result.name, kind: result.kind)
-                case .failure(let error):
-                    progress.clear()
-                    Terminal.say("failed: \(error.description)")
-                }
-                progress.advance(failed: (try? result.embedding.get()) == nil)
+        try clip.embed(
+            inputs, batchSize: compute.batchSize, normalized: !raw, options: preparation,
+            shouldStop: { Interruption.happened }
+        ) { result in
+            switch result.embedding {
+            case .success(let embedding):
+                try writer.append(embedding, input: result.name, kind: result.kind)
+            case .failure(let error):
+                progress.clear()
+                Terminal.say("failed: \(error.description)")
             }
-            progress.clear()
-            try Interruption.check()
-            if progress.done == 0 { throw Failure(.usage, "nothing to embed: the inputs are empty.") }
-            try writer.finish()
-        } catch is OutputClosed {
-            throw ClosedPipe()
+            progress.advance(failed: (try? result.embedding.get()) == nil)
         }
+        progress.clear()
+        try Interruption.check()
+        if progress.done == 0 { throw Failure(.usage, "nothing to embed: the inputs are empty.") }
+        try writer.finish()
         Terminal.say(progress.summary(clip))
         if progress.failed > 0 { throw Failure(.someFailed) }
     }

@@ -259,11 +259,15 @@ struct TemplateOptions: ParsableArguments {
     /// Whether anything is said of labels.
     var areGiven: Bool { !template.isEmpty || templates != nil || saveLabels != nil }
 
-    /// All that were given, else the default.
+    /// All that were given, else the default; what is wrong with them is said before a model is loaded, or fetched.
     private func all() throws -> [String] {
-        var all = template
-        if let templates { all += try givenRightly { try ZeroShotClassifier.templates(templates) } }
-        return all.isEmpty ? [ZeroShotClassifier.defaultTemplate] : all
+        try givenRightly {
+            var all = template
+            if let templates { all += try ZeroShotClassifier.templates(templates) }
+            if all.isEmpty { all = [ZeroShotClassifier.defaultTemplate] }
+            try ZeroShotClassifier.check(templates: all)
+            return all
+        }
     }
 
     /// What --labels names: a file of vectors, or labels in words.

@@ -28,16 +28,13 @@ enum Terminal {
     }
 }
 
-/// The reader of standard output went away.
-struct ClosedPipe: Error {}
-
 /// Standard output, for data.
 enum StandardOutput {
     static func write(_ text: String) throws {
         var text = text
         try text.withUTF8 { bytes in
             let code = CLIPGPU.writeAll(bytes, to: 1)
-            if code == EPIPE { throw ClosedPipe() }
+            if code == EPIPE { throw OutputClosed() }
             if code != 0 {
                 throw Failure(.output, "standard output cannot be written: \(String(cString: strerror(code))).")
             }

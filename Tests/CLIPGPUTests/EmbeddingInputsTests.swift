@@ -23,6 +23,38 @@ func folder() throws {
     #expect(EmbeddingInputs(paths: [root], texts: ["x"]).count() == 6)
 }
 
+@Test("A name that is not UTF-8 fails in its place, where it is of a picture or of a folder")
+func lostNames() throws {
+    let folder = try TemporaryFolder()
+    let root = folder.path
+    for name in ["a.png", "z.png", "caf\u{FFFD}.png"] { try folder.write(name, onePixelPNG) }
+    /// A path with bytes of Latin-1.
+    func path(_ name: [UInt8]) -> [CChar] { (Array(root.utf8) + [0x2F] + name + [0]).map { CChar(bitPattern: $0) } }
+    let latin = Array("caf".utf8) + [0xE9]
+    guard mkdir(path(latin), 0o755) == 0 else { return }  // This file system takes no such names.
+    for ending in [".png", ".pdf"] {
+        let file = try #require(fopen(path(latin + Array(ending.utf8)), "w"))
+        fclose(file)
+    }
+    symlink(root, path(latin + Array("-link".utf8)))
+    let reason = "cannot be read: its name is not UTF-8; rename it."
+    // One whose name has the mark itself is there, beside the one that is shown like it.
+    #expect(
+        walk(EmbeddingInputs(paths: [root])).sorted()
+            == [
+                "failed: \(root)/caf\u{FFFD} \(reason)", "failed: \(root)/caf\u{FFFD}.png \(reason)",
+                "image: \(root)/a.png", "image: \(root)/caf\u{FFFD}.png", "image: \(root)/z.png",
+            ])
+    #expect(EmbeddingInputs(paths: [root]).count() == 5)
+    for ending in ["tar", "npy"] {
+        #expect(
+            walk(EmbeddingInputs(paths: ["caf\u{FFFD}.\(ending)", root + "/none.\(ending)"])) == [
+                "failed: caf\u{FFFD}.\(ending) \(reason)",
+                "failed: \(root)/none.\(ending) cannot be read: No such file or directory.",
+            ])
+    }
+}
+
 @Test("A folder without pictures fails by name, and what follows goes on")
 func emptyFolder() throws {
     let folder = try TemporaryFolder()
@@ -31,6 +63,39 @@ func emptyFolder() throws {
     #expect(found.count == 3)
     #expect(found[0].hasPrefix("failed: \(folder.path) holds no pictures"))
     #expect(found[1...] == ["image: named.bin", "text: a cat"])
+}
+
+@Test("A sentence that spells mT5's padding token is refused by itself, and the others are embedded")
+func paddingInside() throws {
+    let folder = try TemporaryFolder()
+    let (model, fixtures) = (folder.path + "/model", repository + "/Tests/")
+    try FileManager.default.copyItem(atPath: fixtures + "CLIPModelTests/Fixtures/open-clip-mt5", toPath: model)
+    // mT5's tokenizer with as many pieces as the model has, the most frequent.
+    let tokenizer = fixtures + "CLIPInputTests/Fixtures/tokenizers/t5-json/"
+    let data = try Data(contentsOf: URL(fileURLWithPath: tokenizer + "tokenizer.json"))
+    var file = try #require(JSONSerialization.jsonObject(with: data) as? [String: Any])
+    var pieces = try #require(file["model"] as? [String: Any])
+    pieces["vocab"] = try Array(#require(pieces["vocab"] as? [Any]).prefix(130))
+    file["model"] = pieces
+    try folder.write("model/tokenizer.json", Array(JSONSerialization.data(withJSONObject: file)))
+    try FileManager.default.copyItem(
+        atPath: tokenizer + "tokenizer_config.json", toPath: model + "/tokenizer_config.json")
+
+    let clip = try CLIP.load(model, device: .cpu)
+    var found: [String] = []
+    try clip.embed(EmbeddingInputs(texts: ["a photo", "a <pad> photo", "A photo"])) { result in
+        switch result.embedding {
+        case .success: found.append(result.name)
+        case .failure(let error): found.append(error.description)
+        }
+    }
+    #expect(
+        found == [
+            "a photo",
+            "The text \"a <pad> photo\" holds the padding token 0 before its end, where distances between tokens cannot be "
+                + "told.",
+            "A photo",
+        ])
 }
 
 @Test("Lines of a text file are sentences, empty ones included, whatever their ends")

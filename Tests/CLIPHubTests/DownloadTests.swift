@@ -350,6 +350,123 @@ struct DownloadTests {
         }
     }
 
+    @Test(
+        "Where links are not wanted, the files themselves stand in the snapshot, moved, or copied where they were there"
+    )
+    func noLinks() throws {
+        try withHub({ hub.answer($0, otherAddress: $1.other) }) { server, settings, folder in
+            let place = folder + "/" + cache
+            // What another program has fetched may be in use there.
+            let blob = place + "/blobs/" + gitBlob(config)
+            try FileManager.default.createDirectory(atPath: place + "/blobs", withIntermediateDirectories: true)
+            try Data(config).write(to: URL(fileURLWithPath: blob))
+            var settings = HubSettings { ["HOME": folder, "HF_HUB_DISABLE_SYMLINKS": "1"][$0] }
+            settings.endpoint = server.addresses.own
+            let path = try ModelHub(settings).resolve(ModelName(name)) { _ in }.path
+            for (file, content) in [("config.json", config), ("model.safetensors", large)] {
+                let attributes = try FileManager.default.attributesOfItem(atPath: path + "/" + file)
+                #expect(attributes[.type] as? FileAttributeType == .typeRegular)
+                #expect(bytes(path + "/" + file) == content)
+            }
+            #expect(paths(place + "/blobs") == [gitBlob(config)])
+            #expect(!paths(place).contains { $0.hasSuffix(".tmp") })
+            let count = server.requests.count
+            #expect(try ModelHub(settings).resolve(ModelName(name)) { _ in }.path == path)
+            #expect(server.requests.count == count)
+        }
+    }
+
+    @Test("Where a link cannot be made, the file itself stands in the snapshot")
+    func linkFails() throws {
+        // A link is made under another name first, which is here longer than names may be.
+        let shard = String(repeating: "x", count: 240) + ".safetensors"
+        let hub = TestHub([
+            "config.json": config,
+            "model.safetensors.index.json": Array("{\"weight_map\": {\"a\": \"\(shard)\"}}".utf8),
+            shard: large,
+        ])
+        try withHub({ hub.answer($0, otherAddress: $1.other) }) { _, settings, folder in
+            let path = try ModelHub(settings).resolve(ModelName(name)) { _ in }.path
+            #expect(bytes(path + "/" + shard) == large)
+            #expect(!paths(folder + "/" + cache + "/blobs").contains(sha256(large)))
+            #expect(ModelHub(settings).local(try ModelName(name))?.path == path)
+        }
+    }
+
+    @Test(
+        "Where there are no locks, each fetches into a file of its own",
+        arguments: [ENOLCK, EOPNOTSUPP, EINVAL, ENOSYS])
+    func noLocks(code: Int32) throws {
+        try withHub({ request, addresses in
+            if request.path.hasPrefix("/cdn/") { Thread.sleep(forTimeInterval: 0.3) }
+            return hub.answer(request, otherAddress: addresses.other)
+        }) { server, settings, folder in
+            var settings = settings
+            settings.lock = { _, _ in
+                errno = code
+                return -1
+            }
+            // What another process may be writing at this moment.
+            let blobs = folder + "/" + cache + "/blobs"
+            let others = blobs + "/" + sha256(large) + ".incomplete"
+            try FileManager.default.createDirectory(atPath: blobs, withIntermediateDirectories: true)
+            try Data(large.prefix(1000)).write(to: URL(fileURLWithPath: others))
+            let paths = Mutex<[String]>([])
+            DispatchQueue.concurrentPerform(iterations: 4) { [settings] _ in
+                let path = try? ModelHub(settings).resolve(ModelName(name)) { _ in }.path
+                paths.withLock { $0.append(path ?? "none") }
+            }
+            let found = paths.withLock { $0 }
+            #expect(Set(found).count == 1)
+            #expect(bytes((found.first ?? "") + "/model.safetensors") == large)
+            #expect(bytes(others) == Array(large.prefix(1000)))
+            let left = try FileManager.default.contentsOfDirectory(atPath: blobs)
+            #expect(left.filter { $0.hasSuffix(".incomplete") } == [sha256(large) + ".incomplete"])
+        }
+    }
+
+    @Test("Without locks nothing is left of what failed")
+    func noLocksFails() throws {
+        try withHub({ request, addresses in
+            var reply = hub.answer(request, otherAddress: addresses.other)
+            if request.path.hasPrefix("/cdn/") { reply.sends = reply.body.isEmpty ? 0 : 1000 }
+            return reply
+        }) { _, settings, folder in
+            var settings = settings
+            settings.lock = { _, _ in
+                errno = ENOLCK
+                return -1
+            }
+            #expect(throws: Stop.self) {
+                try ModelHub(settings).resolve(ModelName(name)) { if $0.bytes >= 1000 { throw Stop() } }
+            }
+            #expect(!paths(folder + "/" + cache).contains { $0.hasSuffix(".incomplete") })
+        }
+    }
+
+    @Test("A cache that cannot be written still serves what it holds", arguments: [true, false])
+    func readOnlyServes(isSettled: Bool) throws {
+        try withHub({ hub.answer($0, otherAddress: $1.other) }) { _, settings, folder in
+            let path = try ModelHub(settings).resolve(ModelName(name)) { _ in }.path
+            let place = folder + "/" + cache
+            if !isSettled {
+                // As a tool leaves it that looked at fewer files; a file in a folder's place stops the system's
+                // administrator too.
+                try FileManager.default.removeItem(atPath: place + "/.no_exist")
+                try Data().write(to: URL(fileURLWithPath: place + "/.no_exist"))
+            }
+            let locks = folder + "/.cache/huggingface/hub/.locks"
+            try FileManager.default.removeItem(atPath: locks)
+            try Data().write(to: URL(fileURLWithPath: locks))
+            let folders = [place, place + "/blobs", place + "/refs", path]
+            defer { for folder in folders { chmod(folder, 0o755) } }
+            for folder in folders { chmod(folder, 0o555) }
+            #expect(try ModelHub(settings).resolve(ModelName(name)) { _ in }.path == path)
+            #expect(ModelHub(settings).list().contains { $0.path == path })
+            #expect(bytes(path + "/model.safetensors") == large)
+        }
+    }
+
     @Test("A folder that cannot be written is another kind of error")
     func readOnly() throws {
         try withHub({ hub.answer($0, otherAddress: $1.other) }) { _, settings, folder in

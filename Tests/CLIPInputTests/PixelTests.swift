@@ -184,6 +184,49 @@ struct PictureCase: Decodable, CustomTestStringConvertible, Sendable {
         }
     }
 
+    @Test("a JPEG of 500 scans is read, and one of more is refused before it takes its time") func scans() throws {
+        let bytes = try PictureCase.bytes("progressive.jpeg")
+        func isMarker(_ place: Int, _ codes: Set<UInt8>) -> Bool {
+            bytes[place] == 0xff && codes.contains(bytes[place + 1])
+        }
+        let starts = bytes.indices.dropLast().filter { isMarker($0, [0xda]) }
+        let first = try #require(starts.first)
+        // A scan is its header and what follows up to the next marker, but for zeros that are stuffed in.
+        let end = try #require(
+            bytes.indices.dropLast().first { $0 > first && bytes[$0] == 0xff && bytes[$0 + 1] != 0 })
+        func repeated(to count: Int) -> [UInt8] {
+            var many = Array(bytes[..<end])
+            for _ in starts.count..<count { many += bytes[first..<end] }
+            return many + bytes[end...]
+        }
+        let preprocessor = ImagePreprocessor(Preprocessing(size: 20))
+        #expect(try preprocessor.rgb(decoding: repeated(to: 500)) == preprocessor.rgb(decoding: bytes))
+        let error = #expect(throws: ImageError.self) { try preprocessor.rgb(decoding: repeated(to: 501)) }
+        #expect(
+            error?.description
+                == "This is a JPEG of more than 500 scans, which is not supported; save it again in a usual kind.")
+        #expect(throws: ImageError.self) { try Picture(decoding: repeated(to: 20_000)) }
+    }
+
+    @Test("a shape so extreme that its scaled side cannot be counted is refused, one just short of that is cut")
+    func extremeShapes() throws {
+        let side = 16384
+        for (width, height) in [(131_072, 1), (1, 131_072)] {
+            let rgb = [UInt8](repeating: 9, count: 3 * 131_072)
+            let picture = try Picture(width: width, height: height, rgb: rgb)
+            let error = #expect(throws: ImageError.self) {
+                try ImagePreprocessor(Preprocessing(size: side)).rgb(picture)
+            }
+            let scaled = width > 1 ? "2147483648 x 16384" : "16384 x 2147483648"
+            #expect(
+                error?.description
+                    == "A picture of \(width) x \(height) pixels would be scaled to \(scaled); cut it to a less extreme shape."
+            )
+            let preprocessor = ImagePreprocessor(Preprocessing(size: 224))
+            #expect(try preprocessor.rgb(picture) == [UInt8](repeating: 9, count: 3 * 224 * 224))
+        }
+    }
+
     @Test("orientation in damaged metadata counts as none") func damagedMetadata() throws {
         let bytes = try PictureCase.bytes("orientation-6.jpeg")
         let at = try #require(bytes.indices.first { bytes[$0...].starts(with: Array("Exif\0\0".utf8)) })

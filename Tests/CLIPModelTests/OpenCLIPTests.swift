@@ -105,6 +105,22 @@ import Testing
         #expect(errors.image > 1e-3 && errors.text > 1e-3)
     }
 
+    @Test("a sentence with padding before its end has no distances for mT5; XLM-RoBERTa passes over it")
+    func paddingInside() throws {
+        func text(_ name: String) throws -> TextConfiguration {
+            try ModelCheckpoint.open(path: Fixture.folder + "/open-clip-" + name).configuration.text
+        }
+        let (relative, learned) = (try text("mt5"), try text("xlm-roberta"))
+        try relative.check([5, 7, 1, 0, 0], name: "A")
+        let inside = #expect(throws: ModelError.self) { try relative.check([5, 0, 7, 1], name: "A") }
+        #expect(
+            inside?.description
+                == "A holds the padding token 0 before its end, where distances between tokens cannot be told")
+        let nothing = #expect(throws: ModelError.self) { try relative.check([0, 0], name: "A") }
+        #expect(nothing?.description == "A is nothing but padding")
+        try learned.check([0, 5, learned.paddingID, 7, 2], name: "A")
+    }
+
     @Test("what a file says, and what it does not") func facts() throws {
         let archive = try ModelCheckpoint.open(path: Fixture.folder + "/openai-vit/archive.pt")
         let fact = try #require(archive.configuration.facts.first { $0.name == "activation" })

@@ -63,6 +63,61 @@ import Testing
         #expect(sentence?.hasPrefix(Self.folder + file) == true)
     }
 
+    /// A pickle that would cost more than files of weights do, or speaks of more than there is, and words of its refusal.
+    struct Excess: CustomTestStringConvertible, Sendable {
+        var testDescription: String
+        var pickle: [UInt8]
+        var words: String
+
+        init(_ name: String, _ pickle: [UInt8], _ words: String) {
+            (testDescription, self.pickle, self.words) = (name, pickle, words)
+        }
+    }
+
+    static let excessive: [Excess] = {
+        func text(_ text: String) -> [UInt8] { Array(text.utf8) }
+        func string(_ string: String) -> [UInt8] { text("U") + [UInt8(string.utf8.count)] + text(string) }
+        func number(_ value: UInt64) -> [UInt8] { withUnsafeBytes(of: value.littleEndian) { Array($0) } }
+        func repeated(_ piece: [UInt8], _ count: Int) -> [UInt8] {
+            [[UInt8]](repeating: piece, count: count).flatMap(\.self)
+        }
+        let storage =
+            text("((") + string("storage") + text("ctorch\nFloatStorage\n") + string("0") + string("cpu")
+            + text("K\u{1}tQK\u{0}")
+        func tensor(_ dimensions: Int) -> [UInt8] {
+            let sizes = text("(") + repeated(text("K\u{1}"), dimensions) + text("t")
+            return text("ctorch._utils\n_rebuild_tensor_v2\n") + storage + sizes + sizes + text("tR.")
+        }
+        // A list of a thousand pairs, made into a dictionary again and again.
+        let pairs =
+            text("ccollections\nOrderedDict\nq\u{0}0(") + repeated(text("K\u{1}K\u{2}") + [0x86], 1000) + text("l")
+            + [0x85] + text("q\u{1}0") + repeated(text("h\u{0}h\u{1}R0"), 8389)
+        return [
+            Excess("operations", repeated(text("N0"), 1 << 22), "more than 8388608 operations"),
+            Excess("pairs", pairs, "its dictionaries hold more than 8388608 pairs"),
+            Excess(
+                "deep nesting", repeated(text("]"), 1 << 20) + repeated(text("a"), (1 << 20) - 1) + text("."),
+                "none that torch.save wrote"),
+            Excess("a list in itself", text("]q\u{0}h\u{0}a."), "none that torch.save wrote"),
+            Excess("dimensions", tensor(33), "33 dimensions"),
+            Excess("as many dimensions as there may be", tensor(32), "none that torch.save wrote"),
+            Excess("a text beyond the end", [0x8D] + number(1 << 40), "cut short"),
+            Excess("a text of no possible length", [0x8D] + number(.max), "a length of 18446744073709551615 bytes"),
+            Excess("bytes beyond the end", [0x8E] + number(UInt64(Int.max)), "cut short"),
+            Excess("an integer beyond the end", [0x8B, 255, 255, 255, 255], "cut short"),
+            Excess("a mark that was not set", text("K\u{1}t"), "a mark that was not set"),
+            Excess("a value below the mark", text("K\u{1}(0"), "an empty stack"),
+            Excess("an entry of the memo that is none", text("h\u{7}"), "the pickle's memo has no entry 7"),
+        ]
+    }()
+
+    @Test("a pickle that asks for more than a file of weights needs is refused, with the place", arguments: excessive)
+    func limits(_ excess: Excess) {
+        let sentence = message { _ = try PyTorchArchive.read(TestMemory([0x80, 2] + excess.pickle)) }
+        #expect(sentence?.contains(excess.words) == true, "\(sentence ?? "it was accepted")")
+        #expect(sentence?.hasPrefix("test.safetensors cannot be read as PyTorch's: ") == true)
+    }
+
     @Test("a file cut short is refused wherever it is cut", arguments: ["zip-2.pt", "legacy-2.pt", "traced.pt"])
     func cut(_ file: String) throws {
         let bytes = [UInt8](try Data(contentsOf: URL(filePath: Self.folder + file)))

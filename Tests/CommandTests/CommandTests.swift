@@ -43,6 +43,24 @@ private func run(
     return Run(status: process.terminationStatus, output: try text("out"), errors: try text("err"))
 }
 
+/// What a script of the shell leaves, which takes names of any bytes; arguments are $0 and on.
+private func shell(_ script: String, _ arguments: [String]) throws -> Run {
+    let process = Process()
+    process.executableURL = URL(fileURLWithPath: "/bin/sh")
+    process.arguments = ["-c", script] + arguments
+    let (output, errors) = (Pipe(), Pipe())
+    process.standardOutput = output
+    process.standardError = errors
+    try process.run()
+    // Neither is more than a pipe holds.
+    let said = String(decoding: errors.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
+    let written = String(decoding: output.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
+    process.waitUntilExit()
+    return Run(status: process.terminationStatus, output: written, errors: said)
+}
+
+private let formats = ["jsonl", "npy", "safetensors", "csv"]
+
 /// A folder of its own for one test.
 private func inFolder(_ body: (String) throws -> Void) throws {
     let path = NSTemporaryDirectory() + "clip-gpu-command-" + UUID().uuidString
@@ -176,6 +194,99 @@ struct CommandTests {
             #expect(names.count == 2)
             #expect(names[0].contains("\"row\": 0") && names[0].contains("chelsea"))
             #expect(names[1] == "{\"row\": 1, \"input\": \"fine\", \"kind\": \"text\"}")
+        }
+    }
+
+    @Test(
+        "embed: pixels whose row is not finite fail alone, and the others keep their bytes",
+        arguments: [Float.nan, 3e38])
+    func notFinite(value: Float) throws {
+        try inFolder { folder in
+            let path = folder + "/p.npy"
+            let pictures = ["chelsea.jpg", "red-circle.png", "coffee.jpg"].map { samples + "/" + $0 }
+            #expect(try run(["preprocess"] + pictures + ["--size", "48", "--output", path]).status == 0)
+            let sound = try run(["embed", path, "--device", "cpu"])
+            #expect(sound.status == 0)
+            var bytes = try Data(contentsOf: URL(fileURLWithPath: path))
+            let row = 3 * 48 * 48 * 4
+            let first = bytes.count - 2 * row
+            for place in stride(from: first, to: first + row, by: value.isNaN ? row : 4) {
+                bytes.replaceSubrange(place..<(place + 4), with: withUnsafeBytes(of: value) { Data($0) })
+            }
+            try bytes.write(to: URL(fileURLWithPath: path))
+            for format in formats {
+                let output = folder + "/rows." + format
+                let result = try run(["embed", path, "--device", "cpu", "--output", output])
+                #expect(result.status == 1)
+                let failures = result.errors.split(separator: "\n").filter { $0.hasPrefix("failed: ") }
+                #expect(failures.count == 1 && failures.first?.contains(path + "[1]") == true, "\(result.errors)")
+                guard format == "jsonl" else { continue }
+                var expected = sound.output.split(separator: "\n")
+                expected.remove(at: 1)
+                #expect(try String(contentsOfFile: output, encoding: .utf8).split(separator: "\n") == expected)
+            }
+        }
+    }
+
+    @Test("A name that is not UTF-8 is one failed input in every command, and the others go on")
+    func names() throws {
+        try inFolder { folder in
+            let (pictures, output) = (folder + "/pictures", folder + "/o")
+            try FileManager.default.createDirectory(atPath: pictures, withIntermediateDirectories: true)
+            // é of Latin-1; what is no picture is passed over whatever its name.
+            let made = try shell(
+                """
+                cd "$0" && for name in a "$(printf 'caf\\351')" z; do
+                cp "$1/red-circle.png" "$name.png" && echo "a red circle" >"$name.txt" || exit 1; done
+                mkdir "$(printf 'd\\351')" && cp a.png a.txt "$(printf 'd\\351')"
+                """, [pictures, samples])
+            guard made.status == 0 else { return }  // This file system takes no such names.
+            let commands = [
+                ["embed", pictures], ["classify", pictures, "--label", "a red circle", "--json"], ["score", pictures],
+                ["index", pictures, "--output", output + ".safetensors"],
+                ["preprocess", pictures, "--output", output + ".npy"],
+            ]
+            for command in commands {
+                let result = try run(command + (command[0] == "preprocess" ? [] : ["--device", "cpu"]))
+                #expect(result.status == 1)
+                let failures = result.errors.split(separator: "\n").filter { $0.hasPrefix("failed: ") }
+                #expect(
+                    failures
+                        == ["caf\u{FFFD}.png", "d\u{FFFD}"].map {
+                            "failed: \(pictures)/\($0) cannot be read: its name is not UTF-8; rename it."
+                        }, "\(command)")
+                let rows =
+                    switch command[0] {
+                    case "index": try String(contentsOfFile: output + ".safetensors.inputs.jsonl", encoding: .utf8)
+                    case "preprocess": try String(contentsOfFile: output + ".npy.inputs.jsonl", encoding: .utf8)
+                    default: result.output
+                    }
+                let lines = rows.split(separator: "\n")
+                #expect(lines.count == 2 && lines[0].contains("/a.png") && lines[1].contains("/z.png"), "\(command)")
+            }
+            // Given by themselves, as arguments and on standard input.
+            let named = try shell(
+                """
+                cd "$0" && "$1" embed a.png "$(printf 'caf\\351.png')" "$(printf 'd\\351')" "$(printf 'caf\\351.tar')" --device cpu
+                """, [pictures, binary])
+            let listed = try shell(
+                """
+                cd "$0" && printf 'a.png\\ncaf\\351.png\\nd\\351\\ncaf\\351.tar\\n' | "$1" embed - --device cpu
+                """, [pictures, binary])
+            for result in [named, listed] {
+                #expect(result.status == 1 && result.output.split(separator: "\n").count == 1)
+                let failures = result.errors.split(separator: "\n").filter { $0.hasPrefix("failed: ") }
+                #expect(
+                    failures
+                        == ["caf\u{FFFD}.png", "d\u{FFFD}", "caf\u{FFFD}.tar"].map {
+                            "failed: \($0) cannot be read: its name is not UTF-8; rename it."
+                        }, "\(result.errors)")
+            }
+            // A class that is left out would make the accuracy one of fewer classes.
+            let evaluated = try run(["evaluate", pictures, "--device", "cpu"])
+            #expect(evaluated.status == 2)
+            #expect(
+                evaluated.errors == "error: \(pictures)/d\u{FFFD} cannot be read: its name is not UTF-8; rename it.\n")
         }
     }
 
@@ -421,6 +532,33 @@ struct CommandTests {
         #expect(errors == "status 0\n")
     }
 
+    @Test(
+        "Output that nobody reads ends every command that writes data quietly",
+        arguments: formats.map { ["embed", "--text", "a", "--device", "cpu", "--format", $0] } + [
+            ["preprocess", samples + "/chelsea.jpg", "--output", "-"],
+            ["preprocess", samples + "/chelsea.jpg", "--output", "/dev/stdout"],
+            ["similarity", samples + "/chelsea.jpg", "--text", "a", "--device", "cpu"],
+            ["classify", samples + "/chelsea.jpg", "--label", "a", "--device", "cpu"],
+            ["evaluate", repository + "/tools", "--device", "cpu"],
+            ["tokenize", "a"], ["inspect"], ["models"], ["devices", "--json"], ["--help"], ["--version"],
+            ["bench", "--tower", "text", "--batch", "1", "--seconds", "0.1", "--device", "cpu"],
+        ])
+    func nobodyReads(arguments: [String]) throws {
+        let process = Process()
+        process.executableURL = URL(fileURLWithPath: binary)
+        process.arguments = arguments
+        process.environment = ProcessInfo.processInfo.environment.merging(["HF_HUB_OFFLINE": "1"]) { $1 }
+        let (output, errors) = (Pipe(), Pipe())
+        try output.fileHandleForReading.close()
+        process.standardOutput = output
+        process.standardError = errors
+        try process.run()
+        let said = String(decoding: errors.fileHandleForReading.readDataToEndOfFile(), as: UTF8.self)
+        process.waitUntilExit()
+        #expect(process.terminationReason == .exit && process.terminationStatus == 0, "\(said)")
+        #expect(!said.contains("error") && !said.contains("Error") && !said.contains("embedded"), "\(said)")
+    }
+
     @Test("Paths are read from standard input")
     func standardInput() throws {
         let result = try run(
@@ -585,6 +723,24 @@ struct CommandTests {
             #expect(accuracy.status == 2)  // No subfolders.
             try FileManager.default.removeItem(atPath: labels + ".inputs.jsonl")
             #expect(try classify([star, "--labels", labels], status: 2).errors.contains(".inputs.jsonl is missing"))
+        }
+    }
+
+    @Test(
+        "A template without its place for the label is said before a model is loaded",
+        arguments: ["classify", "evaluate"])
+    func templates(command: String) throws {
+        try inFolder { folder in
+            let file = folder + "/templates.txt"
+            try Data("a photo of a {}\na drawing\n".utf8).write(to: URL(fileURLWithPath: file))
+            try FileManager.default.createDirectory(atPath: folder + "/class", withIntermediateDirectories: true)
+            let labels = command == "classify" ? ["--label", "a"] : []
+            for given in [["--templates", file], ["--template", "a drawing"]] {
+                let result = try run([command, folder] + labels + given + ["--model", folder + "/none"])
+                #expect(result.status == 2 && result.output.isEmpty)
+                #expect(
+                    result.errors.hasPrefix("error: The template \"a drawing\" has no {}: expected a sentence with {}"))
+            }
         }
     }
 
