@@ -46,8 +46,8 @@ struct FileTransfer {
             if let link, Files.exists(link.path) { return }
             let isNew = try !isThere { try progress(report) }
             if isNew {
-                let own = "\(destination).\(String(UInt64.random(in: 0...UInt64.max), radix: 36)).incomplete"
-                let partial = try PartialFile(lock.isHeld ? partialPath : own, isKept: lock.isHeld, expecting: size)
+                let path = lock.isHeld ? partialPath : Files.temporaryName(destination, "incomplete")
+                let partial = try PartialFile(path, isKept: lock.isHeld, expecting: size)
                 try fetch(into: partial, client, settings, progress)
                 try partial.finish()
                 guard rename(partial.path, destination) == 0 else { throw Files.failure(destination) }

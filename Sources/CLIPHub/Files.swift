@@ -34,9 +34,14 @@ enum Files {
         if mkdir(path, 0o777) != 0, errno != EEXIST { throw failure(path) }
     }
 
+    /// Nobody else's name beside a file, another thread's neither.
+    static func temporaryName(_ path: String, _ ending: String = "tmp") -> String {
+        "\(path).\(String(UInt64.random(in: 0...UInt64.max), radix: 36)).\(ending)"
+    }
+
     /// Writes a small file so that no reader sees a part of it.
     static func write(_ text: String, to path: String) throws {
-        let temporary = "\(path).\(getpid()).tmp"
+        let temporary = temporaryName(path)
         guard let file = fopen(temporary, "w") else { throw failure(path) }
         let written = fputs(text, file) >= 0
         guard fclose(file) == 0, written, rename(temporary, path) == 0 else {
@@ -53,8 +58,7 @@ enum Files {
     ///   - target: what the link says; none where no links are wanted.
     ///   - moves: whether nobody else refers to the file yet, so that it need not be copied.
     static func place(_ file: String, at path: String, linking target: String?, moves: Bool) throws {
-        let temporary = "\(path).\(getpid()).tmp"
-        unlink(temporary)
+        let temporary = temporaryName(path)
         if let target, symlink(target, temporary) == 0 {
             if rename(temporary, path) == 0 { return }
         } else if moves {
