@@ -52,7 +52,8 @@ package struct HTTPServer: Sendable {
     package var port: Int
     /// Longer bodies are refused, in bytes.
     package var bodyLimit: Int
-    /// Connections on which nothing comes for so long, and nothing is awaited, are closed.
+    /// Connections on which nothing comes for so long, and nothing is awaited, are closed; so are those whose clients leave an
+    /// answer unread for so long.
     package var idleSeconds: Int64 = 120
 
     private typealias Connection = NIOAsyncChannel<HTTPServerRequestPart, HTTPServerResponsePart>
@@ -213,7 +214,8 @@ private final class OpenChannels: Sendable {
     }
 }
 
-/// Closes a connection on which nothing came for long, unless its client waits for an answer or reads one.
+/// Closes a connection on which nothing came for long, unless its client waits for an answer or reads one; and one whose
+/// client does not read its answer.
 private final class IdleConnectionHandler: ChannelDuplexHandler {
     typealias InboundIn = HTTPServerRequestPart
     typealias InboundOut = HTTPServerRequestPart
@@ -227,6 +229,11 @@ private final class IdleConnectionHandler: ChannelDuplexHandler {
     private var isAwaited = false
     /// When the last answer was sent: the time of silence begins there.
     private var answered = NIODeadline.uptimeNanoseconds(0)
+    /// Since when an answer waits for its client to read it.
+    private var unread: NIODeadline?
+    /// The server ends: nobody waits for a client for longer than this.
+    private var isEnding = false
+    private static let lastPatience = TimeAmount.seconds(10)
 
     init(_ idle: TimeAmount) { self.idle = idle }
 
@@ -242,15 +249,32 @@ private final class IdleConnectionHandler: ChannelDuplexHandler {
         sent.futureResult.whenComplete { _ in
             handler.value.isAwaited = false
             handler.value.answered = .now()
+            handler.value.unread = nil
         }
+        unread = .now()
         context.write(data, promise: sent)
+        if isEnding { waitForTheLast(context) }
+    }
+
+    /// Closes the connection where the answer that is being sent will not have been read in a while.
+    private func waitForTheLast(_ context: ChannelHandlerContext) {
+        guard unread != nil else { return }
+        let bound = NIOLoopBound((handler: self, context: context), eventLoop: context.eventLoop)
+        context.eventLoop.scheduleTask(in: min(idle, Self.lastPatience)) {
+            if bound.value.handler.unread != nil { bound.value.context.close(promise: nil) }
+        }
     }
 
     func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
         let isIdle = event is IdleStateHandler.IdleStateEvent && .now() - answered >= idle || event is End
-        if isIdle, !isAwaited {
+        let isStuck = unread.map { .now() - $0 >= idle } ?? false
+        if isIdle, !isAwaited || isStuck {
             context.close(promise: nil)
         } else {
+            if event is End {
+                isEnding = true
+                waitForTheLast(context)
+            }
             context.fireUserInboundEventTriggered(event)
         }
     }

@@ -12,7 +12,7 @@ import Darwin
 #endif
 
 /// A connection to this machine, with nothing in between that could mend what is sent.
-private final class Connection {
+private final class Connection: Sendable {
     private let descriptor: Int32
 
     init(port: Int) throws {
@@ -38,7 +38,11 @@ private final class Connection {
 
     deinit { close(descriptor) }
 
-    func write(_ text: String) { _ = text.withCString { send(descriptor, $0, strlen($0), Int32(MSG_NOSIGNAL)) } }
+    /// False where the connection is no more.
+    @discardableResult
+    func write(_ text: String) -> Bool {
+        text.withCString { send(descriptor, $0, strlen($0), Int32(MSG_NOSIGNAL)) } >= 0
+    }
 
     /// What comes until the server closes, or until `end` has come; "silence", where neither happens.
     func read(until end: String? = nil) -> String {
@@ -58,7 +62,8 @@ private final class Connection {
 /// Runs `body` beside a server that answers with the method, the path, the type and the length of the body; stops the
 /// server, where `body` has not, and waits for its end.
 private func withServer(
-    bodyLimit: Int = 1000, idleSeconds: Int64 = 60, delay: Double = 0, onRequest: @escaping @Sendable () -> Void = {},
+    bodyLimit: Int = 1000, idleSeconds: Int64 = 60, delay: Double = 0, padding: Int = 0,
+    onRequest: @escaping @Sendable () -> Void = {},
     _ body: @escaping @Sendable (_ port: Int, _ stop: @Sendable () -> Void) throws -> Void
 ) async throws {
     var server = HTTPServer(host: "127.0.0.1", port: 0, bodyLimit: bodyLimit)
@@ -80,7 +85,8 @@ private func withServer(
             if delay > 0 { try? await Task.sleep(for: .seconds(delay)) }
             return HTTPResponse(
                 contentType: "text/plain",
-                body: "\(request.method) \(request.path) \(request.contentType ?? "none") \(request.body.count).")
+                body: String(repeating: " ", count: padding)
+                    + "\(request.method) \(request.path) \(request.contentType ?? "none") \(request.body.count).")
         })
     if let error = client.withLock({ $0 }) { throw error }
 }
@@ -164,6 +170,41 @@ struct HTTPServerTests {
             #expect(silent.read().isEmpty)
             #expect(half.read().isEmpty)
         }
+    }
+
+    @Test("A connection is closed whose client does not read its answer")
+    func unread() async throws {
+        try await withServer(idleSeconds: 1, padding: 64 << 20) { port, _ in
+            let connection = try Connection(port: port)
+            connection.write("GET /large HTTP/1.1\r\nHost: x\r\n\r\n")
+            // Once the server's end is closed, it answers whatever comes with a reset.
+            var patience = 100
+            repeat {
+                sleep(3)
+                patience -= 1
+            } while connection.write("G") && patience > 0
+            #expect(patience > 0)
+        }
+    }
+
+    @Test("At the end, an answer that is not read holds it up for little")
+    func unreadAtTheEnd() async throws {
+        let open = Mutex<Connection?>(nil)
+        let hasAsked = DispatchSemaphore(value: 0), hasEnded = DispatchSemaphore(value: 0)
+        try await withServer(idleSeconds: 2, padding: 64 << 20, onRequest: { hasAsked.signal() }) { port, stop in
+            let connection = try Connection(port: port)
+            open.withLock { $0 = connection }
+            connection.write("GET /large HTTP/1.1\r\nHost: x\r\n\r\n")
+            hasAsked.wait()
+            stop()
+            Thread.detachNewThread {
+                // Lets a server go on that waits for the client.
+                if hasEnded.wait(timeout: .now() + 300) == .timedOut { open.withLock { $0 = nil } }
+            }
+        }
+        hasEnded.signal()
+        let isOpen = open.withLock { $0 != nil }
+        #expect(isOpen)
     }
 
     @Test("A port that is taken is said")
