@@ -180,7 +180,14 @@ static void pack_halves(void *argument, long index, int worker) {
         *p->is_wide = true;
 }
 
-/// Makes the panels: of halves where the weights allow it. False where memory is out.
+static void free_panels(ccpu_linear *linear) {
+    ccpu_pages_free(linear->weights, linear->bytes);
+    ccpu_pages_free(linear->halves, linear->bytes / 2);
+    linear->weights = NULL;
+    linear->halves = NULL;
+}
+
+/// Makes the panels: of halves where the weights allow it. False where memory is out; there are none then.
 static bool pack_all(packing p) {
     ccpu_linear *linear = p.linear;
     long panel = p.context->kernels->panel, panels = (linear->packed + panel - 1) / panel;
@@ -188,16 +195,16 @@ static bool pack_all(packing p) {
     p.is_wide = &is_wide;
     if (linear->narrows && (linear->halves = ccpu_pages_allocate(linear->bytes / 2))) {
         ccpu_parallel(p.context->pool, panels, pack_halves, &p);
-        if (!is_wide) return !p.context->memory_failed;
-        ccpu_pages_free(linear->halves, linear->bytes / 2);
-        linear->halves = NULL;
+        if (is_wide) free_panels(linear);
     }
-    linear->weights = ccpu_pages_allocate(linear->bytes);
-    if (!linear->weights) {
-        p.context->memory_failed = true;
-        return false;
+    if (!linear->halves) {
+        linear->weights = ccpu_pages_allocate(linear->bytes);
+        if (linear->weights)
+            ccpu_parallel(p.context->pool, panels, linear->winograd ? pack_winograd_panel : pack_panel, &p);
+        else
+            p.context->memory_failed = true;
     }
-    ccpu_parallel(p.context->pool, panels, linear->winograd ? pack_winograd_panel : pack_panel, &p);
+    if (p.context->memory_failed) free_panels(linear);
     return !p.context->memory_failed;
 }
 
@@ -391,8 +398,7 @@ bool ccpu_linear_pack(ccpu_context *context, ccpu_linear *linear) {
 void ccpu_linear_destroy(ccpu_linear *linear) {
     if (!linear) return;
     free(linear->stored_weights);
-    ccpu_pages_free(linear->weights, linear->bytes);
-    ccpu_pages_free(linear->halves, linear->bytes / 2);
+    free_panels(linear);
     ccpu_pages_free(linear->quantized, linear->quantized_bytes);
     free(linear->steps);
     free(linear->sums);
