@@ -350,6 +350,15 @@ class Bench:
         rows = self.interleave(contenders, [8], rounds=min(self.rounds, 3))
         self.record(name, "Our OpenCL devices beside our CPU device, ViT-B/32 pictures, fp32", rows, "items/s")
 
+    def halves(self, name: str, title: str, batches: list[int], *arguments: str) -> None:
+        """Ours with a file of halves, which are held as halves, beside ours with one of floats."""
+        self.begin(name)
+        self.prepare("ViT-B-32", "--halves")
+        ours = Ours(self, "ViT-B-32-fp16", "--device", "cpu", *arguments)
+        floats = Ours(self, "ViT-B-32", "--device", "cpu", *arguments)
+        floats.name = f"{OURS}, a file of floats"
+        self.record(name, title, self.interleave([ours, floats], batches), "items/s")
+
     def folder(self, name: str) -> None:
         """A folder of JPEGs to vectors, whole processes: ours, and a script with a peer and a pool that decodes."""
         self.begin(name)
@@ -601,6 +610,14 @@ SECTIONS = {
     "text-77": lambda bench, name: bench.tower(
         name, "ViT-B/32 sentences of 77 tokens, fp32", "text", "ViT-B-32", [*TORCH, *ENGINES], [1, 8, 32]),
     "text-captions": lambda bench, name: bench.text_captions(name),
+    "halves-image": lambda bench, name: bench.halves(
+        name, "ViT-B/32 pictures, weights held as halves, computed in fp32", [1, 8, 32], "--tower", "image"),
+    "halves-captions": lambda bench, name: bench.halves(
+        name, "ViT-B/32 captions, weights held as halves, computed in fp32", [1, 32], "--captions",
+        str(HERE / "captions.jsonl")),
+    "halves-short": lambda bench, name: bench.halves(
+        name, "ViT-B/32 sentences of 6 tokens, weights held as halves, computed in fp32", [1], "--tower", "text",
+        "--length", "6"),
     "start": lambda bench, name: bench.start(name),
     "preprocess": lambda bench, name: bench.preprocess(name),
     "tokenize": lambda bench, name: bench.tokenize(name),

@@ -12,6 +12,7 @@ import argparse
 import contextlib
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 import warnings
@@ -32,6 +33,21 @@ def checkpoint(cache: pathlib.Path, name: str) -> pathlib.Path:
         subprocess.run([sys.executable, HERE.parent / "make_checkpoints.py", folder.parent, "--models", name],
                        check=True, stdout=sys.stderr)
     return folder
+
+
+def halves(cache: pathlib.Path, name: str) -> None:
+    """The checkpoint as many are saved: every tensor in fp16."""
+    from safetensors.torch import load_file, save_file
+
+    folder, target = checkpoint(cache, name), cache / "checkpoints" / f"{name}-fp16"
+    target.mkdir(parents=True, exist_ok=True)
+    for file in folder.glob("*.json"):
+        shutil.copy(file, target)
+    with new(target / "model.safetensors") as draft:
+        if draft:
+            tensors = load_file(folder / "model.safetensors")
+            save_file({key: value.half() if value.is_floating_point() else value for key, value in tensors.items()},
+                      draft, metadata={"format": "pt"})
 
 
 def open_clip_weights(folder: pathlib.Path, target: pathlib.Path) -> None:
@@ -286,9 +302,13 @@ def main() -> None:
     parser.add_argument("--towers", nargs="+", default=["image"], choices=["image", "text"])
     parser.add_argument("--int8", action="store_true")
     parser.add_argument("--pictures", action="store_true")
+    parser.add_argument("--halves", action="store_true", help="only the checkpoints, and the same in fp16")
     arguments = parser.parse_args()
     for name in arguments.models:
-        model(arguments.cache, name, arguments.towers, arguments.int8)
+        if arguments.halves:
+            halves(arguments.cache, name)
+        else:
+            model(arguments.cache, name, arguments.towers, arguments.int8)
     if arguments.pictures:
         pictures(arguments.cache)
 
